@@ -61,23 +61,23 @@ struct Subscribed {
 [[nodiscard]] std::string encode_token_expiring(std::int64_t expires_at);
 [[nodiscard]] std::string encode_reconnect(std::uint64_t after_ms);
 
-struct PresenceUser {
+struct PresenceEntry {
     std::string_view id;
     std::uint64_t connections = 0;
 };
 // `count`: connections, those without a user id included.
-[[nodiscard]] std::string encode_presence(std::string_view room, std::span<const PresenceUser> users,
+[[nodiscard]] std::string encode_presence(std::string_view room, std::span<const PresenceEntry> users,
                                           std::uint64_t count, std::string_view ref = {});
 
 // HTTP bodies, without a last newline.
-struct PublishAnswer {
+struct PublishReceipt {
     std::string_view room;
     std::uint64_t epoch = 0;
     std::uint64_t offset = 0;
     std::uint64_t subscribers = 0;
     bool duplicate = false;
 };
-[[nodiscard]] std::string encode_publish_answer(const PublishAnswer& answer);
+[[nodiscard]] std::string encode_publish_answer(const PublishReceipt& receipt);
 // {"results":[...]}, of encoded answers and errors. For a batch, and for one publication with
 // `rooms` (one result for each room, in order); such a publication in a batch nests its list.
 [[nodiscard]] std::string encode_publish_results(std::span<const std::string> results);

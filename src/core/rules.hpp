@@ -14,6 +14,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/result.hpp"
@@ -23,8 +24,9 @@ namespace rooms {
 // Where a variable's value comes from.
 struct VariableSource {
     enum class Kind : std::uint8_t {
-        captured,   // a request variable, taken at the handshake; index into Values::captured
-        claim,      // of the newest token, $rooms_user included; index into Values::claims
+        captured,   // a request variable, taken at the handshake; index into RuleValues::captured
+        claim,      // of the newest token; index into RuleValues::claims
+        user,       // $rooms_user
         room,       // $rooms_room, $rooms_room_kind, $rooms_room_id: not in patterns
         room_kind,
         room_id,
@@ -37,9 +39,10 @@ struct VariableSource {
 using VariableResolver = std::function<std::optional<VariableSource>(std::string_view name)>;
 
 // What the variables of one connection hold. An index beyond the end is an empty value.
-struct Values {
+struct RuleValues {
     std::span<const std::string_view> captured;
     std::span<const std::string_view> claims;
+    std::string_view user;
 };
 
 class Pattern {
@@ -51,11 +54,11 @@ public:
                                    Star star = Star::allowed);
 
     // REQUIRES: is_room(room).
-    [[nodiscard]] bool matches(std::string_view room, const Values& values) const;
+    [[nodiscard]] bool matches(std::string_view room, const RuleValues& values) const;
 
     // The room this pattern names; nothing if a variable is empty or the pattern has a star.
     // The result is not necessarily a valid room: the values decide.
-    [[nodiscard]] std::optional<std::string> expand(const Values& values) const;
+    [[nodiscard]] std::optional<std::string> expand(const RuleValues& values) const;
 
     [[nodiscard]] bool has_star() const { return star_; }
     [[nodiscard]] const std::string& text() const { return text_; }
@@ -69,7 +72,7 @@ private:
     };
 
     Pattern() = default;
-    [[nodiscard]] std::string_view value_of(const Segment& segment, const Values& values) const;
+    [[nodiscard]] std::string_view value_of(const Segment& segment, const RuleValues& values) const;
 
     std::string text_;
     std::vector<Segment> segments_;
@@ -93,7 +96,7 @@ public:
 
     // `token_rooms`: the token's `rooms` claim. It is asked first: what the token itself grants
     // needs no look-up. A text that is no room is allowed to nobody.
-    [[nodiscard]] Verdict check(std::string_view room, const Values& values,
+    [[nodiscard]] Verdict check(std::string_view room, const RuleValues& values,
                                 std::span<const std::string_view> token_rooms = {}) const;
 
 private:
