@@ -1,0 +1,170 @@
+# Developers' targets. `make help` lists them; packagers need only ./configure --add-dynamic-module.
+#
+#   CC=clang            the module with clang (build/module-clang)
+#   CXX=clang++-14      the unit programs with clang (build/unit-clang)
+#   NGX_SRC=DIR         another nginx source tree (build/module-VERSION), NGX_CONF_FLAGS="…" its flags
+#   SECONDS=60          how long `make fuzz` runs each parser
+#
+# Everything made is below build/. Two makes at once are safe: each directory is made under a lock.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := module
+
+JOBS ?= $(shell nproc)
+NICE ?=
+PYTHON := /usr/bin/python3
+CLANG := $(firstword $(notdir $(wildcard /usr/bin/clang-14 /usr/bin/clang)))
+CLANGXX := $(firstword $(notdir $(wildcard /usr/bin/clang++-14 /usr/bin/clang++)))
+CLANG_FORMAT := $(firstword $(notdir $(wildcard /usr/bin/clang-format-14 /usr/bin/clang-format)))
+SUBMAKE = $(NICE) $(MAKE) -j$(JOBS) --no-print-directory
+
+SOURCES := $(sort $(wildcard src/*/*.cpp))
+HEADERS := $(sort $(wildcard src/*/*.hpp))
+PURE := $(filter src/core/% src/store/%,$(SOURCES))
+
+help: ## this list
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-16s %s\n", $$1, $$2 }'
+
+# --- the module -------------------------------------------------------------------------------
+# nginx's configure wants a directory it may write to, and /usr/share/nginx/src is root's: each
+# variant gets a directory of links to the tree, and its own objs/.
+
+NGX_SRC ?= /usr/share/nginx/src
+NGX_VERSION := $(shell sed -n 's/^\#define NGINX_VERSION *"\(.*\)"/\1/p' $(NGX_SRC)/src/core/nginx.h 2>/dev/null)
+NGX_CONFIGURE := $(firstword $(wildcard $(NGX_SRC)/configure $(NGX_SRC)/auto/configure))
+# What the packaged nginx was configured with, as far as it concerns modules.
+NGX_COMPAT_FLAGS := --with-compat --with-threads --with-http_ssl_module --with-http_v2_module \
+	--with-http_realip_module --with-http_stub_status_module --with-http_auth_request_module --with-debug
+NGX_CONF_FLAGS ?= $(if $(wildcard $(NGX_SRC)/conf_flags),$(shell . $(NGX_SRC)/conf_flags && echo "$${NGX_CONF_FLAGS[@]}"),$(NGX_COMPAT_FLAGS))
+
+CC_NAME := $(if $(findstring clang,$(CC)),-clang)
+MODULE_CC := $(if $(CC_NAME),$(if $(shell command -v $(CC)),$(CC),$(CLANG)),gcc)
+NGX_NAME := $(if $(filter-out /usr/share/nginx/src,$(NGX_SRC)),-$(NGX_VERSION))
+MODULE := build/module$(CC_NAME)$(NGX_NAME)
+
+HARDENING := -fstack-protector-strong
+LINK_HARDENING := -Wl,-z,relro,-z,now
+OPTIMISED := -O2 -g $(HARDENING) -D_FORTIFY_SOURCE=2 -ffile-prefix-map=$(CURDIR)=.
+# nginx says -Wno-unused-parameter, which would win over -Wextra.
+WARNINGS := -Wall -Wextra -Wunused-parameter
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+
+# Set by the recursive calls below: where, with which flags of C and C++, of C++ alone, of the linker.
+DIR ?= $(MODULE)
+DIR_CFLAGS ?= $(OPTIMISED)
+DIR_CXXFLAGS ?=
+DIR_LDFLAGS ?= $(LINK_HARDENING)
+DIR_CC ?= $(MODULE_CC)
+
+# $(call module,DIR[,C flags[,C++ flags[,linker flags]]])
+module = mkdir -p build && flock $(1).lock $(SUBMAKE) module-dir DIR=$(1) \
+	DIR_CFLAGS='$(or $(2),$(OPTIMISED))' DIR_CXXFLAGS='$(3)' DIR_LDFLAGS='$(or $(4),$(LINK_HARDENING))'
+
+.PHONY: help FORCE module module-faults module-asan module-dir nginx
+module: ## build/ngx_http_rooms_module.so (CC=clang and NGX_SRC=DIR: into a directory of their own)
+	@$(call module,$(MODULE))
+ifeq ($(MODULE),build/module)
+	@cmp -s $(MODULE)/ngx_http_rooms_module.so build/ngx_http_rooms_module.so || \
+		{ cp $(MODULE)/ngx_http_rooms_module.so build/.new.so && mv build/.new.so build/ngx_http_rooms_module.so; }
+	@echo build/ngx_http_rooms_module.so
+else
+	@echo $(MODULE)/ngx_http_rooms_module.so
+endif
+
+module-faults: ## the same with -DROOMS_FAULTS, for tests that kill workers at every step
+	@$(call module,$(MODULE)-faults,,-DROOMS_FAULTS)
+
+module-asan: ## the same (with fault points) under ASan and UBSan
+	@$(call module,$(MODULE)-asan,-O1 -g $(SANITIZE) -ffile-prefix-map=$(CURDIR)=.,-DROOMS_FAULTS,$(SANITIZE) $(if $(CC_NAME),-shared-libsan))
+
+nginx: module ## with NGX_SRC=DIR: that tree's nginx itself, for the tests
+	@flock $(MODULE).lock $(SUBMAKE) -C $(MODULE) -f objs/Makefile binary
+	@echo $(MODULE)/objs/nginx
+
+module-dir: $(DIR)/objs/Makefile FORCE
+	@echo "  module in $(DIR)"
+	@$(MAKE) -s --no-print-directory -C $(DIR) -f with-deps.mk modules
+	@cmp -s $(DIR)/objs/ngx_http_rooms_module.so $(DIR)/ngx_http_rooms_module.so || { \
+		cp $(DIR)/objs/ngx_http_rooms_module.so $(DIR)/.new.so && \
+		mv $(DIR)/.new.so $(DIR)/ngx_http_rooms_module.so; }
+
+$(DIR)/objs/Makefile: $(DIR)/configured-with config
+	@test -n '$(NGX_CONFIGURE)' || { echo 'no nginx source in $(NGX_SRC): install nginx-dev, or NGX_SRC=DIR'; exit 1; }
+	@for part in auto src conf contrib man docs; do \
+		! test -e $(NGX_SRC)/$$part || ln -sfn $(abspath $(NGX_SRC))/$$part $(DIR)/$$part; done
+	@cd $(DIR) && rm -rf objs && ROOMS_DEPFILES=1 ROOMS_CXXFLAGS='$(WARNINGS) $(DIR_CXXFLAGS)' \
+		$(abspath $(NGX_CONFIGURE)) $(NGX_CONF_FLAGS) --with-cc=$(DIR_CC) \
+		--with-cc-opt='$(DIR_CFLAGS)' --with-ld-opt='$(DIR_LDFLAGS)' \
+		--add-dynamic-module=$(CURDIR) >configure.log || { tail -20 configure.log; exit 1; }
+	@printf '%s\n' 'include objs/Makefile' '-include $$(wildcard objs/addon/*/*.d)' >$(DIR)/with-deps.mk
+
+# configure runs again only when its arguments or the list of sources change.
+$(DIR)/configured-with: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(NGX_SRC) $(DIR_CC) $(DIR_CFLAGS) $(DIR_CXXFLAGS) $(DIR_LDFLAGS) $(WARNINGS)' $(NGX_CONF_FLAGS) $(SOURCES) >$@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+# --- unit programs, without nginx -------------------------------------------------------------
+
+CXX_NAME := $(if $(findstring clang,$(CXX)),-clang)
+UNIT ?= build/unit$(CXX_NAME)
+UNIT_FLAGS ?= -O1 -g $(SANITIZE)
+UNIT_TESTS := $(sort $(wildcard t/unit/*_test.cpp))
+UNIT_PROGRAMS = $(UNIT_TESTS:t/unit/%.cpp=$(UNIT)/%)
+UNIT_LIBS := -lcmocka -lcrypto -ljansson -lz -lpthread
+CXXFLAGS_ALL = -std=c++20 -Isrc -It $(WARNINGS) -Werror -fvisibility=hidden -DROOMS_FAULTS -MMD -MP
+
+unit = mkdir -p build && flock $(1).lock $(SUBMAKE) unit-programs UNIT=$(1) UNIT_FLAGS='$(2)'
+
+.PHONY: unit unit-build unit-programs valgrind coverage
+unit: unit-build ## the unit tests under ASan and UBSan
+	@ROOMS_UNIT_DIR=$(UNIT) prove -q t/00_unit.t
+
+unit-build:
+	@$(call unit,$(UNIT),$(UNIT_FLAGS))
+
+valgrind: ## the unit tests under valgrind
+	@$(call unit,build/unit-plain,-O1 -g)
+	@ROOMS_UNIT_DIR=build/unit-plain ROOMS_VALGRIND=1 prove -q t/00_unit.t
+
+coverage: ## line coverage of src/core by the unit tests; fails below 95 %
+	@$(call unit,build/unit-cov,-O0 -g --coverage)
+	@find build/unit-cov -name '*.gcda' -delete
+	@ROOMS_UNIT_DIR=build/unit-cov prove -q t/00_unit.t
+	@$(PYTHON) t/check/coverage.py build/unit-cov 95
+
+unit-programs: $(UNIT_PROGRAMS)
+
+PURE_OBJECTS = $(PURE:src/%.cpp=$(UNIT)/%.o)
+
+$(UNIT)/%.o: src/%.cpp
+	@mkdir -p $(@D)
+	@echo "  $(CXX) $@"
+	@$(CXX) $(CXXFLAGS_ALL) $(UNIT_FLAGS) -c -o $@ $<
+
+$(UNIT)/%_test.o: t/unit/%_test.cpp
+	@mkdir -p $(@D)
+	@echo "  $(CXX) $@"
+	@$(CXX) $(CXXFLAGS_ALL) $(UNIT_FLAGS) -c -o $@ $<
+
+# Made anew when the list of objects changes, so that nothing deleted lives on in it.
+$(UNIT)/librooms.a: $(PURE_OBJECTS) $(UNIT)/objects
+	@rm -f $@
+	@ar rcs $@ $(PURE_OBJECTS)
+
+$(UNIT)/objects: FORCE
+	@mkdir -p $(@D)
+	@echo $(PURE_OBJECTS) >$@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+$(UNIT)/%_test: $(UNIT)/%_test.o $(UNIT)/librooms.a
+	@$(CXX) $(UNIT_FLAGS) -o $@ $^ $(UNIT_LIBS)
+
+-include $(wildcard $(UNIT)/*.d $(UNIT)/*/*.d)
+.SECONDARY:
+
+clean: ## remove build/
+	rm -rf build
+.PHONY: clean
