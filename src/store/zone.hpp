@@ -8,6 +8,7 @@
 // Never calls anything that waits while it holds the lock.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -48,9 +49,9 @@ public:
     [[nodiscard]] ZonePresence presence(std::string_view room, std::size_t max_users);
     [[nodiscard]] std::vector<ZoneRoom> active_rooms(std::size_t max_rooms);
 
-    // Positions. REQUIRES: the caller has a member in the room; {0, 0} for an index of no room.
-    [[nodiscard]] ZonePosition position(std::uint32_t room_index);
-    void positions(std::span<const std::uint32_t> room_indexes, std::span<ZonePosition> out);
+    // Positions. REQUIRES: the caller has a member in the room; {} for an index of no room.
+    [[nodiscard]] Position position(std::uint32_t room_index);
+    void positions(std::span<const std::uint32_t> room_indexes, std::span<Position> out);
 
     // Reading, without the lock. `into(std::size_t body_size) -> char*` says where the body goes
     // (nullptr: not wanted, the record comes without). nullopt: the log has gone over it; what was
@@ -111,9 +112,10 @@ public:
 private:
     explicit Zone(ZoneView view) : view_(view) {}
 
-    [[nodiscard]] std::optional<ZoneRecord> peek(std::uint64_t position);
-    [[nodiscard]] bool copy_body(std::uint64_t position, const ZoneRecord& record, char* to);
-    ZoneAnswer publish_one(const ZonePublication& publication, std::int64_t now_ms);
+    class Locked;
+
+    [[nodiscard]] std::optional<ZoneRecord> peek(std::uint64_t position) const;
+    [[nodiscard]] bool copy_body(std::uint64_t position, const ZoneRecord& record, char* to) const;
 
     ZoneView view_;
     SlotMask rings_;

@@ -9,10 +9,12 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "core/broker.hpp"
+#include "core/history.hpp"
 
 namespace rooms {
 
@@ -59,21 +61,13 @@ private:
     std::array<std::uint64_t, kZoneSlots / 64> words_{};
 };
 
-struct HistoryLimits {
-    std::uint64_t size = 128;
-    std::int64_t ttl_ms = 5 * 60 * 1000;
-
-    // What a worker uses that walks back after its mailbox ran over: live messages have no limits.
-    static constexpr HistoryLimits none() {
-        return {std::numeric_limits<std::uint64_t>::max(), std::numeric_limits<std::int64_t>::max()};
-    }
-};
+// For a worker that walks back after its mailbox ran over: live messages have no limits.
+inline constexpr HistoryLimits kZoneNoLimits{0xffffffff, ~std::uint64_t{0}};
 
 struct ZonePublication {
     std::string_view room;
     std::string_view body;  // what every reader gets back, e.g. the event's JSON up to its offset
-    bool has_key = false;
-    std::string_view key;          // counted per room
+    std::string_view key;          // idempotency key, counted per room; empty: none
     std::string_view fingerprint;  // what must be equal in a repeat; empty: the body
     HistoryLimits history;         // of this room; size 0: the body is kept for members only
 };
@@ -92,11 +86,6 @@ struct ZoneSeat {
     std::uint64_t offset = 0;  // the room's position at the moment of joining
 };
 
-struct ZonePosition {
-    std::uint64_t epoch = 0;  // 0: no such room
-    std::uint64_t offset = 0;
-};
-
 struct ZoneRecord {
     std::uint32_t room_index = kZoneNone;
     std::uint64_t epoch = 0;
@@ -107,7 +96,7 @@ struct ZoneRecord {
 
 struct ZoneHistory {
     bool complete = false;  // false: gone (trimmed by size, ttl or ring; other epoch; ahead)
-    ZonePosition position;  // the room's, now
+    Position position;  // the room's, now
     std::vector<std::uint64_t> positions;  // complete: of from+1 … position.offset, in that order
 };
 
@@ -116,7 +105,7 @@ struct ZonePresence {
         std::string id;
         std::uint64_t connections;
     };
-    std::vector<User> users;   // distinct, at most the number asked for
+    std::vector<User> users;   // distinct, at most the number asked for, none without an id
     std::uint64_t count = 0;  // all connections
 };
 
