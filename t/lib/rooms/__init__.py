@@ -1,0 +1,24 @@
+# The test harness: a real nginx (nginx), a WebSocket client that speaks octets (ws), HTTP (http), tokens (jwt)
+# and TAP (tap). Python's standard library only. t/README.md says how a test is written with it.
+import os
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+ASAN = os.environ.get("ROOMS_ASAN") == "1"
+# Sanitizers, valgrind and busy machines stretch every deadline by one factor.
+SCALE = float(os.environ.get("ROOMS_TIME_SCALE") or (4 if ASAN else 1))
+TIMEOUT = 8 * SCALE
+
+
+def wait_until(condition, what, timeout=TIMEOUT):
+    """Polls until condition() is true and returns its value; AssertionError names what was awaited."""
+    import time
+    end = time.monotonic() + timeout
+    pause = 0.002
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"waited {timeout:g} s in vain for: {what}")
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.05)
