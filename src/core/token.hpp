@@ -1,0 +1,26 @@
+// Verification of a JSON Web Token: JWS compact serialisation (RFC 7515 sections 3.1 and 5.2), with
+// the cautions of RFC 8725. Pure: the time is a parameter.
+//
+// OpenSSL checks the signatures, not libjwt, which serves the tests: measured by `make oracle`, its
+// 1.10 accepts HS256 signed with an RSA key's public PEM, expired tokens, `crit`, duplicate claims
+// and padding. Header values jku, x5u, x5c and jwk are never looked at.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "core/claims.hpp"
+#include "core/key_set.hpp"
+#include "core/result.hpp"
+#include "core/token_rules.hpp"
+
+namespace rooms {
+
+inline constexpr std::size_t kMaxToken = 8192;  // bytes; longer ones are refused unread
+
+// `token` may be wiped by the caller afterwards: nothing keeps a view into it. The payload is not
+// even decoded before the signature has been found good.
+Result<Claims, TokenError> verify_token(std::string_view token, const KeySet& keys, const TokenRules& rules,
+                                        std::int64_t now_ms);
+
+}  // namespace rooms
