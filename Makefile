@@ -162,9 +162,128 @@ $(UNIT)/objects: FORCE
 $(UNIT)/%_test: $(UNIT)/%_test.o $(UNIT)/librooms.a
 	@$(CXX) $(UNIT_FLAGS) -o $@ $^ $(UNIT_LIBS)
 
--include $(wildcard $(UNIT)/*.d $(UNIT)/*/*.d)
-.SECONDARY:
+# --- fuzzing: the same objects with clang's coverage in them -----------------------------------
+
+SECONDS ?= 60
+FUZZ := build/fuzz
+FUZZ_TARGETS := $(patsubst t/fuzz/%_fuzz.cpp,%,$(sort $(wildcard t/fuzz/*_fuzz.cpp)))
+FUZZ_PROGRAMS = $(FUZZ_TARGETS:%=$(UNIT)/%_fuzz)
+
+.PHONY: fuzz fuzz-replay fuzz-build fuzz-programs
+fuzz: fuzz-build ## each parser for SECONDS; finds go to build/fuzz/corpus
+	@for name in $(FUZZ_TARGETS); do \
+		echo "fuzz $$name: $(SECONDS) s"; \
+		mkdir -p $(FUZZ)/corpus/$$name t/fuzz/corpus/$$name; \
+		$(NICE) $(FUZZ)/$${name}_fuzz -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=2048 -print_final_stats=0 \
+			-verbosity=0 -artifact_prefix=$(FUZZ)/$$name- $(FUZZ)/corpus/$$name t/fuzz/corpus/$$name; \
+	done
+
+fuzz-replay: fuzz-build ## the corpora in t/fuzz/corpus once
+	@for name in $(FUZZ_TARGETS); do \
+		mkdir -p t/fuzz/corpus/$$name; \
+		$(FUZZ)/$${name}_fuzz -runs=0 -timeout=10 -verbosity=0 t/fuzz/corpus/$$name || exit 1; \
+		echo "fuzz-replay $$name: $$(ls t/fuzz/corpus/$$name | wc -l) inputs"; \
+	done
+
+fuzz-build:
+	@mkdir -p build && flock $(FUZZ).lock $(SUBMAKE) fuzz-programs UNIT=$(FUZZ) CXX=$(CLANGXX) \
+		UNIT_FLAGS='-O1 -g $(SANITIZE) -fsanitize=fuzzer-no-link'
+
+fuzz-programs: $(FUZZ_PROGRAMS)
+
+$(UNIT)/%_fuzz.o: t/fuzz/%_fuzz.cpp
+	@mkdir -p $(@D)
+	@echo "  $(CXX) $@"
+	@$(CXX) $(CXXFLAGS_ALL) $(UNIT_FLAGS) -c -o $@ $<
+
+$(UNIT)/%_fuzz: $(UNIT)/%_fuzz.o $(UNIT)/librooms.a
+	@$(CXX) $(UNIT_FLAGS) -fsanitize=fuzzer -o $@ $^ -lcrypto -ljansson -lz -lpthread
+
+# --- libjwt beside the verifier: what it mints we accept, what it lets through we do not --------
+
+.PHONY: oracle oracle-build oracle-program
+oracle: oracle-build ## libjwt's answers compared with the verifier's
+	@build/unit/oracle
+
+oracle-build:
+	@mkdir -p build && flock build/unit.lock $(SUBMAKE) oracle-program UNIT=build/unit
+
+oracle-program: $(UNIT)/oracle
+$(UNIT)/oracle: t/oracle/oracle.cpp $(UNIT)/librooms.a
+	@echo "  $(CXX) $@"
+	@$(CXX) $(CXXFLAGS_ALL) -MF $@.d $(UNIT_FLAGS) -o $@ $^ -ljwt -lcrypto -ljansson -lz -lpthread
+
+# --- the suite ----------------------------------------------------------------------------------
+
+T ?= $(sort $(wildcard t/*.t))
+TEST_JOBS ?= 2
+NODE_MODULES := t/node_modules/.package-lock.json
+ORACLE := $(if $(wildcard t/oracle/oracle.cpp),oracle)
+ROOMS_NGINX ?= $(if $(NGX_NAME),$(CURDIR)/$(MODULE)/objs/nginx)
+SUITE_ENV = ROOMS_UNIT_DIR=build/unit $(if $(ROOMS_NGINX),ROOMS_NGINX=$(ROOMS_NGINX))
+
+# $(call suite,MODULE,MODULE WITH FAULT POINTS,TAP DIRECTORY)
+suite = mkdir -p $(3) && $(SUITE_ENV) ROOMS_MODULE=$(CURDIR)/$(1)/ngx_http_rooms_module.so \
+	ROOMS_MODULE_FAULTS=$(CURDIR)/$(2)/ngx_http_rooms_module.so PERL_TEST_HARNESS_DUMP_TAP=$(3) \
+	prove -j$(TEST_JOBS) $(T)
+
+.PHONY: test prove asan
+test: ## everything: unit tests, corpora, the suite, then `make check`
+	@rm -rf build/tap
+	@$(MAKE) --no-print-directory prove
+	@$(MAKE) --no-print-directory fuzz-replay $(ORACLE)
+	@$(MAKE) --no-print-directory check
+
+prove: module module-faults unit-build $(NODE_MODULES) $(if $(NGX_NAME),nginx) ## the suite, or T="t/a.t t/b.t" of it
+	@$(call suite,$(MODULE),$(MODULE)-faults,build/tap)
+
+asan: module-asan unit-build $(NODE_MODULES) ## the suite with the module under ASan and UBSan
+	@ROOMS_ASAN=1 $(call suite,$(MODULE)-asan,$(MODULE)-asan,build/tap-asan)
+
+$(NODE_MODULES): t/package-lock.json
+	@cd t && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
+	@touch $@
+
+# --- what no test sees --------------------------------------------------------------------------
+
+FORMATTED = $(SOURCES) $(HEADERS) $(wildcard t/unit/*.hpp t/unit/*.cpp t/fuzz/*.cpp t/oracle/*.cpp)
+
+.PHONY: check check-layers check-conformance check-docs check-directives check-warnings fmt fmt-check
+check: check-layers fmt-check check-docs check-directives check-conformance check-warnings ## the house rules
+
+check-layers: ## core/ is pure, nobody includes nginx/
+	@$(PYTHON) t/check/layers.py
+
+check-conformance: ## every id of docs/conformance.md ran
+	@test -d build/tap || $(MAKE) --no-print-directory prove T="$$($(PYTHON) t/check/conformance.py --tests)" || true
+	@$(PYTHON) t/check/conformance.py
+
+check-docs: ## docs/ and the source name the same directives, variables, codes and metrics
+	@$(PYTHON) t/check/docs.py
+
+check-directives: ## each directive has a test that names it
+	@$(PYTHON) t/check/directives.py
+
+check-warnings: module ## no warning, with either compiler (nginx's flags make each an error)
+	@$(MAKE) --no-print-directory module CC=$(CLANG)
+
+fmt: ## format the C++
+	@$(CLANG_FORMAT) -i $(FORMATTED)
+
+fmt-check: ## whether `make fmt` would change anything
+	@$(CLANG_FORMAT) --dry-run --Werror $(FORMATTED)
+
+# --- by hand ------------------------------------------------------------------------------------
+
+.PHONY: run bench clean
+run: module ## nginx with the module on 127.0.0.1:8080 (PORT=9000), and a page that shows it
+	@demo/run
+
+bench: module ## memory of a connection
+	@bench/memory
 
 clean: ## remove build/
 	rm -rf build
-.PHONY: clean
+
+-include $(wildcard $(UNIT)/*.d $(UNIT)/*/*.d)
+.SECONDARY:
