@@ -1,0 +1,127 @@
+#!/bin/bash
+# The one door on a fresh Debian 12: installs the packages that are missing, then runs make.
+#
+#   ./build.sh run          nginx with the module on 127.0.0.1:8080, and a page that shows it
+#   ./build.sh test         everything
+#   ./build.sh TARGET …     any other target of the Makefile (`./build.sh help` lists them)
+#
+# It starts no service: packages are installed behind a policy-rc.d that forbids it, which is taken
+# away again. Without root and without sudo it prints the one line to run, and ends.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+# A name behind a colon is a command that will do as well, whatever package it came from.
+module_packages=(nginx nginx-dev g++ make libssl-dev zlib1g-dev libpcre2-dev libjansson-dev)
+run_packages=("${module_packages[@]}" openssl curl)
+test_packages=("${run_packages[@]}" perl python3 python3-websockets libcmocka-dev libjwt-dev
+    clang-14 libclang-rt-14-dev clang-format-14 valgrind
+    nodejs:node npm:npm chromium:chromium git iproute2 procps)
+
+missing_packages() {
+    local entry name command
+    for entry in "$@"; do
+        name=${entry%%:*} command=${entry#*:}
+        if [[ $entry == *:* ]] && command -v "$command" >/dev/null; then continue; fi
+        [[ $(dpkg-query -W -f='${db:Status-Status}' "$name" 2>/dev/null) == installed ]] || echo "$name"
+    done
+}
+
+listeners() {  # like `ss -ltn`, which a bare system has not got
+    cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '$4 == "0A" { print $2 }' | sort -u
+}
+
+# As root. Whatever stood at policy-rc.d stands there again afterwards, and a file of ours that a
+# killed run left behind does not.
+policy=/usr/sbin/policy-rc.d
+saved=$policy.before-rooms
+mark='# rooms: build.sh is installing packages'
+lift_policy() {
+    if grep -qsF "$mark" "$policy"; then rm -f "$policy"; fi
+    if [[ -e $saved || -L $saved ]]; then mv -f "$saved" "$policy"; fi
+}
+install_as_root() {
+    local before after had_nginx=no
+    export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
+    [[ ! -x /usr/sbin/nginx ]] || had_nginx=yes
+    before=$(listeners)
+    lift_policy
+    trap lift_policy EXIT
+    trap 'exit 130' INT TERM HUP
+    if [[ -e $policy || -L $policy ]]; then mv "$policy" "$saved"; fi
+    printf '#!/bin/sh\n%s\nexit 101\n' "$mark" >"$policy"
+    chmod 755 "$policy"
+    apt-get update -q -o=Dpkg::Use-Pty=0 >/dev/null
+    local log
+    log=$(mktemp)
+    apt-get install -y -q --no-install-recommends -o=Dpkg::Use-Pty=0 "$@" >"$log" 2>&1 || {
+        tail -n 20 "$log" >&2
+        rm -f "$log"
+        exit 1
+    }
+    rm -f "$log"
+    # The package also enables itself for the next boot.
+    if [[ $had_nginx == no && -d /run/systemd/system ]]; then
+        systemctl disable --quiet nginx.service 2>/dev/null || true
+        echo "build.sh: nginx is installed, not started, and not enabled at boot" >&2
+    fi
+    after=$(listeners)
+    if [[ -n $(comm -13 <(echo "$before") <(echo "$after")) ]]; then
+        echo "build.sh: something began to listen meanwhile: see ss -ltnp" >&2
+    fi
+}
+
+need() {
+    local missing
+    mapfile -t missing < <(missing_packages "$@")
+    ((${#missing[@]})) || return 0
+    local line="apt-get install -y --no-install-recommends ${missing[*]}"
+    if [[ $(id -u) == 0 ]]; then
+        echo "build.sh: installing ${missing[*]}" >&2
+        "$BASH" ./build.sh --install-as-root "${missing[@]}"
+    elif command -v sudo >/dev/null && sudo -v; then
+        echo "build.sh: installing ${missing[*]}" >&2
+        sudo "$BASH" ./build.sh --install-as-root "${missing[@]}"
+    else
+        echo "build.sh: packages are missing; as root:" >&2
+        echo "  $line"
+        exit 1
+    fi
+    mapfile -t missing < <(missing_packages "$@")
+    ((${#missing[@]} == 0)) || { echo "build.sh: still missing: ${missing[*]}" >&2; exit 1; }
+}
+
+# Before anything is built: a port that is taken is the commonest reason for `run` to fail.
+check_port() {
+    local port=${PORT:-8080} holder=
+    if ! [[ $port =~ ^[0-9]{1,5}$ ]] || ((10#$port < 1 || 10#$port > 65535)); then
+        echo "build.sh: PORT=$port is not a port: PORT=9000 ./build.sh run" >&2
+        exit 1
+    fi
+    (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || return 0
+    if command -v ss >/dev/null; then
+        holder=$(ss -Hltnp "sport = :$port" 2>/dev/null | sed -n 's/.*users:(("\([^"]*\)",pid=\([0-9]*\).*/ (by \1, pid \2)/p' | head -n 1)
+    fi
+    echo "build.sh: port $port is taken$holder: PORT=9000 ./build.sh run" >&2
+    exit 1
+}
+
+case ${1:-run} in
+    --install-as-root)
+        shift
+        install_as_root "$@"
+        ;;
+    run)
+        check_port
+        need "${run_packages[@]}"
+        make --no-print-directory module
+        exec demo/run
+        ;;
+    module | clean | help | bench)
+        need "${run_packages[@]}"
+        exec make --no-print-directory "$@"
+        ;;
+    *)
+        need "${test_packages[@]}"
+        exec make --no-print-directory "$@"
+        ;;
+esac
