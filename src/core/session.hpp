@@ -34,7 +34,7 @@ struct Event {
         ping,       // answer with a pong of this payload
         pong,
         close,  // echo `code` (0: an empty body), then close; reason is the peer's
-        fail,   // send Close with `code` and `reason` (static), then drop
+        fail,   // send Close with `code` and `reason` (static) unless we have, then drop
     };
     Type type = Type::need_more;
     Opcode opcode = Opcode::continuation;
@@ -87,12 +87,14 @@ private:
     enum class State : std::uint8_t { header, payload, closed };
     struct Pending;
 
+    // One step each; nothing: step on.
     std::optional<Event> read_header(std::span<char>& input, const WireLimits& limits);
     std::optional<Event> begin_frame(const FrameHeader& header, const WireLimits& limits);
+    std::optional<Event> read_payload(std::span<char>& input, Codec& codec, const WireLimits& limits);
     std::optional<Event> read_control(std::string_view part, Codec& codec);
     std::optional<Event> read_data(std::string_view part, Codec& codec, const WireLimits& limits);
-    std::optional<Event> inflate(std::string_view part, bool last, Codec& codec, const WireLimits& limits,
-                                 std::string_view& text);
+    InflateStatus inflate(std::string_view part, bool last, Codec& codec, const WireLimits& limits,
+                          std::string_view& plain);
     Event on_close(std::string_view body);
     Event fail(CloseCode code, std::string_view reason);
     Pending& pending();
