@@ -39,6 +39,8 @@ inline constexpr std::string_view kFaultPoints[] = {
     "release:locked",       "release:half_tallies", "release:tallies",     "release:snapshot",
     "release:retiring",     "release:half_retired", "release:retired",     "release:disowned",
     "release:done",
+    // Come to only where another process died in the lock.
+    "recover:begin",        "recover:rebuilt",      "recover:redone",      "recover:done",
 };
 
 struct FaultName {

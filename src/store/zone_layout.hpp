@@ -41,8 +41,7 @@ struct alignas(64) ZoneHeader {
     ZoneWord head;     // COMMIT of a record
     ZoneWord applied;  // COMMIT
     ZoneWord epochs;   // lives given out
-    std::uint64_t published;  // DERIVED from nothing: a mere statistic
-    std::uint64_t recoveries;
+    std::uint64_t published, recoveries;  // for people to read: a crash may cost one
 
     // Ids: entries first … next of an endless row, each at its number modulo the table.
     ZoneWord ids_first, ids_next;  // COMMIT
@@ -64,7 +63,7 @@ struct alignas(64) ZoneHeader {
 
 struct alignas(64) SlotEntry {
     ZoneWord owner;  // COMMIT: generation << 32 | pid, 0: free
-    std::uint64_t start;
+    ZoneWord start;
     alignas(64) ZoneWord counters[kZoneCounters];
 };
 

@@ -92,6 +92,7 @@ struct ZoneRecord {
     std::uint64_t offset = 0;
     std::int64_t timestamp = 0;  // never less than that of the room's record before
     std::size_t body_size = 0;
+    std::uint32_t flags = 0;  // the log's own
 };
 
 struct ZoneHistory {

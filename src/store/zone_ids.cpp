@@ -1,0 +1,80 @@
+// See zone_ids.hpp.
+#include "store/zone_ids.hpp"
+
+#include "store/fault_point.hpp"
+
+namespace rooms::zone {
+
+namespace {
+
+// More than one, so that a table that was full at a busy hour empties itself later.
+constexpr int kDropAtOnce = 8;
+
+IdEntry& entry(const ZoneView& v, std::uint64_t number) { return v.ids[number % v.layout.ids_cap]; }
+
+std::uint32_t& bucket(const ZoneView& v, std::uint64_t hash) {
+    return v.id_buckets[bucket_of(hash, v.layout.ids_cap)];
+}
+
+// An entry from far in the future is of a clock that was set back since: it would block the row.
+bool old(const IdEntry& id, std::int64_t now_ms) {
+    return now_ms - id.ms > kZoneIdsKeptMs || id.ms - now_ms > kZoneIdsKeptMs;
+}
+
+void drop_first(const ZoneView& v, std::uint64_t first) {
+    const auto index = static_cast<std::uint32_t>(first % v.layout.ids_cap);
+    fault_point("ids:before_drop");
+    commit(v.header->ids_first, first + 1);
+    fault_point("ids:after_drop");
+    std::uint32_t* link = &bucket(v, v.ids[index].id[0]);
+    while (*link != index) link = &v.ids[*link].next;
+    *link = v.ids[index].next;
+}
+
+}  // namespace
+
+const IdEntry* id_find(const ZoneView& v, const Hash128& id, std::int64_t now_ms) {
+    for (std::uint32_t index = bucket(v, id.low); index != kZoneNone; index = v.ids[index].next) {
+        const IdEntry& found = v.ids[index];
+        if (found.id[0] == id.low && found.id[1] == id.high && !old(found, now_ms)) return &found;
+    }
+    return nullptr;
+}
+
+bool id_make_place(const ZoneView& v, std::int64_t now_ms) {
+    ZoneHeader& header = *v.header;
+    const std::uint64_t next = header.ids_next.load(std::memory_order_relaxed);
+    std::uint64_t first = header.ids_first.load(std::memory_order_relaxed);
+    for (int n = 0; n < kDropAtOnce && first != next && old(entry(v, first), now_ms); ++n)
+        drop_first(v, first++);
+    return next - first < v.layout.ids_cap;
+}
+
+void id_apply(const ZoneView& v, const LogRecord& record) {
+    ZoneHeader& header = *v.header;
+    const std::uint64_t next = header.ids_next.load(std::memory_order_relaxed);
+    if (next != header.ids_first.load(std::memory_order_relaxed)) {
+        const IdEntry& newest = entry(v, next - 1);  // a redo is of the last record only
+        if (newest.epoch == record.epoch && newest.offset == record.offset) return;
+    }
+    entry(v, next) = {.id = {record.id.low, record.id.high},
+                      .body = {record.body.low, record.body.high},
+                      .epoch = record.epoch,
+                      .offset = record.offset,
+                      .ms = record.ms,
+                      .subscribers = record.subscribers,
+                      .next = kZoneNone};
+    fault_point("ids:written");
+    commit(header.ids_next, next + 1);
+    fault_point("ids:committed");
+    id_link(v, next);
+}
+
+void id_link(const ZoneView& v, std::uint64_t number) {
+    IdEntry& id = entry(v, number);
+    std::uint32_t& first = bucket(v, id.id[0]);
+    id.next = first;
+    first = static_cast<std::uint32_t>(number % v.layout.ids_cap);
+}
+
+}  // namespace rooms::zone
