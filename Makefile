@@ -18,7 +18,7 @@ PYTHON := /usr/bin/python3
 CLANG := $(firstword $(notdir $(wildcard /usr/bin/clang-14 /usr/bin/clang)))
 CLANGXX := $(firstword $(notdir $(wildcard /usr/bin/clang++-14 /usr/bin/clang++)))
 CLANG_FORMAT := $(firstword $(notdir $(wildcard /usr/bin/clang-format-14 /usr/bin/clang-format)))
-SUBMAKE = $(NICE) $(MAKE) -j$(JOBS) --no-print-directory
+SUBMAKE = $(NICE) $(MAKE) -s -j$(JOBS) --no-print-directory
 
 SOURCES := $(sort $(wildcard src/*/*.cpp))
 HEADERS := $(sort $(wildcard src/*/*.hpp))

@@ -1,0 +1,179 @@
+#!/usr/bin/python3
+"""`./build.sh run`: what it prints, pasted, does what it says; and it leaves nothing behind."""
+import asyncio
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+from rooms import ROOT, TIMEOUT, tap, wait_until          # noqa: E402
+import websockets                                         # noqa: E402  python3-websockets, as the output suggests
+
+
+class Demo:
+    def __init__(self):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.process = subprocess.Popen([f"{ROOT}/demo/run"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                        stderr=subprocess.STDOUT, text=True, start_new_session=True,
+                                        env=dict(os.environ, PORT=str(self.port)))
+        self.output = ""
+        for line in self.process.stdout:
+            self.output += line
+            if "Ctrl-C" in line:
+                break
+        self.dir = pathlib.Path(tap.like(self.output, r"^Logs: +(\S+)/logs$").group(1))
+
+    def find(self, pattern):
+        return tap.like(self.output, pattern).group(1)
+
+    def tokens(self):
+        return re.findall(r'"(ws://\S+token=[^"]+)"', self.output)
+
+    def processes(self):
+        """Everything in the demo's process group, as Ctrl-C in a terminal would reach it."""
+        found = []
+        for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+            try:
+                state, _, group = stat.read_text().rpartition(")")[2].split()[:3]
+            except OSError:
+                continue
+            if int(group) == self.process.pid and state != "Z":
+                found.append(int(stat.parent.name))
+        return found
+
+
+async def read_until(client, wanted):
+    while True:
+        event = json.loads(await asyncio.wait_for(client.recv(), TIMEOUT))
+        if event["type"] == wanted:
+            return event
+
+
+async def on_each_worker(url, want):
+    """Two sockets on two workers: opens more until /status shows both busy."""
+    clients = []
+    while len(clients) < 40:
+        client = await websockets.connect(url)
+        await read_until(client, "subscribed")
+        clients.append(client)
+        if len(clients) >= 2 and want():
+            break
+    return clients
+
+
+demo = Demo()
+
+
+def status():
+    with urllib.request.urlopen(f"http://127.0.0.1:{demo.port}/status") as answer:
+        return json.load(answer)
+
+
+@tap.case("the page is served, with a token for its socket")
+def _():
+    with urllib.request.urlopen(f"http://127.0.0.1:{demo.port}/") as answer:
+        tap.like(answer.read().decode(), "<title>rooms</title>")
+        tap.like(answer.headers["Content-Type"], "text/html")
+    for tenant in ("acme", "globex"):
+        with urllib.request.urlopen(f"http://127.0.0.1:{demo.port}/token/{tenant}") as answer:
+            tap.like(answer.read().decode(), r"^[\w-]+\.[\w-]+\.[\w-]+$")
+
+
+@tap.case("sockets in one room on both workers get what the printed curl line sends, another tenant's gets nothing")
+def _():
+    async def act():
+        acme, globex = demo.tokens()
+        members = await on_each_worker(acme, lambda: all(w["connections"] for w in status()["workers"]))
+        tap.ok(all(w["connections"] for w in status()["workers"]), "both workers hold sockets")
+        stranger = await websockets.connect(globex)
+        await read_until(stranger, "subscribed")
+        await stranger.send('{"type":"subscribe","room":"tenant:acme"}')
+        refused = await read_until(stranger, "error")
+        tap.is_((refused["code"], refused["room"]), ("forbidden", "tenant:acme"), "refusal")
+
+        curl = demo.find(r"^ +(curl -d '.*'\S* http\S*/publish)$")
+        done = subprocess.run(["/bin/bash", "-c", curl], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                              text=True, check=True)
+        tap.is_(json.loads(done.stdout)["subscribers"], len(members), "subscribers")
+        for member in members:
+            event = await read_until(member, "session:update")
+            tap.is_((event["state"], event["progress"], event["tenantId"]), ("building", 90, "acme"), "event")
+        await stranger.send('{"type":"ping"}')
+        tap.is_(json.loads(await asyncio.wait_for(stranger.recv(), TIMEOUT))["type"], "pong", "next at the stranger")
+        for client in (*members, stranger):
+            await client.close()
+    asyncio.run(act())
+
+
+@tap.case("no log of the demo holds a token")
+def _():
+    acme, globex = (url.split("token=")[1] for url in demo.tokens())
+    for log in (demo.dir / "logs").iterdir():
+        text = log.read_text()
+        tap.ok(acme not in text and globex not in text, f"{log.name} has no token")
+        tap.unlike(text, r"\[(alert|emerg|crit)\]")
+
+
+@tap.case("the printed wscat lines work: the member gets the event, the stranger is refused")
+def _():
+    wscat = pathlib.Path(ROOT, "t/node_modules/.bin/wscat")
+    if not wscat.exists():
+        tap.skip("t/node_modules is not there: make t/node_modules/.package-lock.json")
+    lines = [line.replace("npx --yes wscat@6", str(wscat)).replace("-w 600", "-w 600")
+             for line in re.findall(r"^ +(npx .*)$", demo.output, re.M)]
+    tap.is_(len(lines), 2, "wscat lines")
+    clients = []
+    try:
+        seen = ["", ""]
+        for line in lines:
+            clients.append(subprocess.Popen(["/bin/bash", "-c", "exec " + line], stdin=subprocess.PIPE,
+                                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
+            os.set_blocking(clients[-1].stdout.fileno(), False)
+
+        def shows(which, pattern):
+            seen[which] += (clients[which].stdout.read() or b"").decode()
+            return re.search(pattern, seen[which])
+        wait_until(lambda: shows(0, '"subscribed","room":"tenant:acme"'), "the member is in its room")
+        wait_until(lambda: shows(1, '"forbidden"'), "the stranger is refused")
+        subprocess.run(["/bin/bash", "-c", demo.find(r"^ +(curl -d '.*publish)$")], stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL, check=True)
+        wait_until(lambda: shows(0, '"type":"session:update"'), "the event at the member")
+        tap.ok(not shows(1, "session:update"), "nothing at the stranger")
+    finally:
+        for client in clients:
+            client.kill()
+            client.wait()
+
+
+@tap.case("Ctrl-C ends it with 0, and leaves no process, no listener and no directory")
+def _():
+    tap.ok(len(demo.processes()) >= 4, "a master, two workers and the script run")
+    os.killpg(demo.process.pid, signal.SIGINT)
+    tap.is_(demo.process.wait(TIMEOUT), 0, "exit code")
+    wait_until(lambda: not demo.processes(), "no process is left")
+    tap.ok(not demo.dir.exists(), "its directory is gone")
+    with socket.socket() as probe:
+        tap.isnt(probe.connect_ex(("127.0.0.1", demo.port)), 0, "connecting")
+
+
+@tap.case("a signal to the script alone ends it as well")
+def _():
+    other = Demo()
+    os.kill(other.process.pid, signal.SIGTERM)
+    tap.is_(other.process.wait(TIMEOUT), 0, "exit code")
+    wait_until(lambda: not other.processes(), "no process is left")
+
+
+try:
+    tap.run()
+finally:
+    if demo.process.poll() is None:
+        demo.process.terminate()
+        demo.process.wait(TIMEOUT)
