@@ -59,6 +59,12 @@ struct PublishBody {
     std::vector<Result<PublishItem, PublishError>> items;
     bool batch = false;                   // the answer is a list, even of one
     std::forward_list<std::string> texts; // owns what had escapes; stays put when moved
+
+    PublishBody() = default;
+    PublishBody(PublishBody&&) = default;
+    PublishBody& operator=(PublishBody&&) = default;
+    PublishBody(const PublishBody&) = delete;  // a copy's views would point into the original
+    PublishBody& operator=(const PublishBody&) = delete;
 };
 
 // One object, an array of objects, or objects with white space between them. The body must outlive

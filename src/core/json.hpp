@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/json_text.hpp"
 #include "core/result.hpp"
 
 namespace rooms {
@@ -92,18 +93,5 @@ private:
 
 // The first member of a validated object whose name an earlier one has; nothing if all differ.
 [[nodiscard]] std::optional<JsonMember> find_duplicate_member(std::string_view object);
-
-// The text of a string literal, quotes included. Nothing if it is not a valid literal.
-[[nodiscard]] std::optional<std::string> unescape_json(std::string_view literal);
-
-// Appends `text` as a string literal with quotes. REQUIRES: `text` is UTF-8.
-void append_json_string(std::string& out, std::string_view text);
-
-// Exact integers: no fraction, no exponent, no loss. "-0" is 0. Nothing if out of range.
-[[nodiscard]] std::optional<std::uint64_t> parse_json_u64(std::string_view raw);
-[[nodiscard]] std::optional<std::int64_t> parse_json_i64(std::string_view raw);
-
-void append_decimal(std::string& out, std::uint64_t value);
-void append_decimal_signed(std::string& out, std::int64_t value);
 
 }  // namespace rooms
