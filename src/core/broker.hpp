@@ -50,7 +50,8 @@ using PublishDone = std::function<void(std::span<const PublishAnswer>)>;
 
 struct SubscribeAnswer {
     bool ok = false;
-    std::string_view reason;           // where !ok
+    bool full = false;                 // !ok: no place left, raise the broker's size
+    std::string_view reason;           // where !ok; for people
     bool recovered = false;            // REQUIRES since in the request: `missed` is everything since
     std::span<const Payload> missed;   // encoded frames, in order, up to the room's cursor
 };

@@ -34,7 +34,7 @@ inline ngx_str_t ngx_view(std::string_view text) {
 }
 
 // Copies into the pool; data is null where memory ran out.
-inline ngx_str_t ngx_copy(ngx_pool_t* pool, std::string_view text) {
+inline ngx_str_t copy_to_pool(ngx_pool_t* pool, std::string_view text) {
     ngx_str_t result = ngx_view(text);
     result.data = ngx_pstrdup(pool, &result);
     return result;

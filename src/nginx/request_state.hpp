@@ -43,6 +43,9 @@ ngx_int_t scrub_token(ngx_http_request_t* r);
 // Verifies the token once, lazily; the verdict stays. The reason of a refusal goes to the log at info.
 TokenVerdict verify_request(ngx_http_request_t* r);
 
+// Evaluates the module's variables now, for the access log: the claims go with the handshake.
+void keep_claim_variables(ngx_http_request_t* r);
+
 // Adds the module's variables. NGX_OK or NGX_ERROR.
 ngx_int_t add_variables(ngx_conf_t* cf);
 

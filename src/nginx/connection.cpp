@@ -1,0 +1,490 @@
+#include "nginx/connection.hpp"
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <array>
+
+#include "core/frame.hpp"
+#include "core/reply.hpp"
+#include "nginx/guard.hpp"
+#include "nginx/request_state.hpp"
+#include "nginx/worker.hpp"
+
+namespace rooms {
+namespace {
+
+constexpr Monotonic kCloseTimeout = 5000;       // for the peer's Close, RFC 6455 section 7.1.1
+constexpr Monotonic kDrainCloseTimeout = 700;   // while the worker waits to exit
+constexpr Monotonic kLingerTimeout = 2000;
+constexpr Monotonic kExpiryWarning = 60000;     // or half of what is left, where that is less
+constexpr unsigned kReadsPerTurn = 16;          // others want to be read as well
+constexpr std::size_t kPieces = 64;
+
+void on_read_event(ngx_event_t* event) {
+    auto* c = static_cast<ngx_connection_t*>(event->data);
+    Worker* worker = Worker::get();
+    if (worker == nullptr) return;
+    if (Connection* connection = worker->find(c->fd)) connection->on_readable();
+}
+
+void on_write_event(ngx_event_t* event) {
+    auto* c = static_cast<ngx_connection_t*>(event->data);
+    Worker* worker = Worker::get();
+    if (worker == nullptr) return;
+    if (Connection* connection = worker->find(c->fd)) connection->on_writable();
+}
+
+}  // namespace
+
+Connection::Connection(Worker& worker, Opening opening)
+    : worker_(worker),
+      c_(opening.request->connection),
+      r_(opening.request),
+      conf_(opening.conf),
+      session_(opening.deflate),
+      node_(*this),
+      active_(ngx_current_msec) {
+    client_.policy = opening.policy;
+    client_.handle = c_->fd;
+    client_.id = worker_.next_client_id();
+    if (opening.deflate) {
+        client_.encoding = worker_.encoding_of(opening.deflate->server_max_window_bits, conf_->compression);
+    }
+    if (opening.identity) {
+        client_.identity = std::move(*opening.identity);
+        registered_ = true;
+    }
+    if (opening.refusal) close_with_ = static_cast<std::uint16_t>(*opening.refusal);
+    if (!opening.limit_keys.empty()) {
+        limit_keys_ = std::make_unique<std::vector<std::uint64_t>>(std::move(opening.limit_keys));
+    }
+    ngx_buf_t* in = r_->header_in;
+    if (in->pos < in->last) {
+        early_ = std::make_unique<std::string>(reinterpret_cast<char*>(in->pos),
+                                               static_cast<std::size_t>(in->last - in->pos));
+        in->pos = in->last;
+    }
+
+    // Nginx may no longer close it to win a connection, but tells us when the worker is to go.
+    ngx_reusable_connection(c_, 0);
+    c_->idle = 1;
+    c_->read->handler = on_read_event;
+    c_->write->handler = on_write_event;
+    c_->log->action = const_cast<char*>("serving a WebSocket");
+    ngx_post_event(c_->read, &ngx_posted_events);
+}
+
+Connection::~Connection() {
+    leave_rooms();
+    if (limit_keys_) {
+        for (const std::uint64_t key : *limit_keys_) worker_.zone().limit_release(worker_.slot(), key);
+    }
+}
+
+bool Connection::tls() const {
+#if (NGX_HTTP_SSL)
+    return c_->ssl != nullptr;
+#else
+    return false;
+#endif
+}
+
+bool Connection::direct() const {
+    return state_ == State::open && started_ && close_with_ == 0 && outbox_.empty() && !broken_ && !tls();
+}
+
+void Connection::queue(Payload frame, std::size_t offset) {
+    if (state_ != State::open || close_with_ != 0 || broken_) return;
+    outbox_.push(std::move(frame), offset);
+    if (outbox_.bytes() > conf_->send_queue + replies_) {
+        close_later(CloseCode::too_slow, "too slow");
+    }
+    worker_.update_lane(*this);
+    worker_.touch(*this);
+}
+
+void Connection::reply(Payload frame) {
+    if (state_ != State::open || close_with_ != 0 || broken_) return;
+    replies_ += frame.size();
+    outbox_.push(std::move(frame));
+    worker_.update_lane(*this);
+    worker_.touch(*this);
+}
+
+void Connection::close_later(CloseCode code, std::string_view reason) {
+    if (state_ != State::open || close_with_ != 0) return;
+    close_with_ = static_cast<std::uint16_t>(code);
+    close_reason_ = reason;
+    worker_.update_lane(*this);
+    worker_.touch(*this);
+}
+
+void Connection::drain(ngx_msec_t window) {
+    if (draining_ || state_ != State::open) return;
+    draining_ = true;
+    if (!registered_ || window == 0) {
+        close_later(CloseCode::service_restart, "restart");
+    } else {
+        until_ = ngx_current_msec + window;
+        const ngx_msec_t spread = window * 2 / 3;
+        const ngx_msec_t after = static_cast<ngx_msec_t>(ngx_random()) % (spread + 1);
+        reply(encode_frame(Opcode::text, encode_reconnect(after)));
+    }
+    if (started_) settle();
+}
+
+void Connection::on_token_changed() {
+    set_warning();
+    schedule();
+}
+
+void Connection::set_warning() {
+    warn_at_ = 0;
+    const Monotonic end = token_end();
+    if (end == 0) return;
+    const Monotonic now = ngx_current_msec;
+    const Monotonic left = end > now ? end - now : 0;
+    warn_at_ = left > 2 * kExpiryWarning ? end - kExpiryWarning : now + left / 2;
+}
+
+Monotonic Connection::token_end() const {
+    const std::int64_t expires = client_.identity.expires_at_ms();
+    if (expires == 0) return 0;
+    const std::int64_t end = expires + conf_->token.leeway_s * 1000;
+    const ngx_time_t* time = ngx_timeofday();
+    const std::int64_t wall =
+        static_cast<std::int64_t>(time->sec) * 1000 + static_cast<std::int64_t>(time->msec);
+    return ngx_current_msec + static_cast<Monotonic>(std::max<std::int64_t>(end - wall, 0));
+}
+
+Monotonic Connection::next_deadline() const {
+    if (state_ != State::open) return until_;
+    const Monotonic interval = conf_->heartbeat.interval;
+    const Monotonic timeout = conf_->heartbeat.timeout;
+    Monotonic next = active_ + interval + (pinged_ ? timeout : 0);
+    if (stalled_since_ != 0) next = std::min(next, stalled_since_ + timeout);
+    if (until_ != 0) next = std::min(next, until_);
+    if (registered_) {
+        if (warn_at_ != 0) next = std::min(next, warn_at_);
+        if (const Monotonic end = token_end()) next = std::min(next, end);
+    }
+    return next;
+}
+
+// Deadlines mostly move away: a node that is met too early is placed again, which is cheaper than
+// moving it at every message.
+void Connection::schedule() {
+    const Monotonic next = next_deadline();
+    if (!node_.linked() || next < node_.deadline()) worker_.wheel().place(node_, next);
+}
+
+void Connection::on_deadline() {
+    const Monotonic now = ngx_current_msec;
+    if (state_ != State::open) {
+        if (now >= until_) {
+            destroy();
+        } else {
+            schedule();
+        }
+        return;
+    }
+    const Monotonic interval = conf_->heartbeat.interval;
+    const Monotonic timeout = conf_->heartbeat.timeout;
+    if (stalled_since_ != 0 && now >= stalled_since_ + timeout) {
+        close_code_ = static_cast<std::uint32_t>(CloseCode::too_slow);
+        destroy();
+        return;
+    }
+    if (pinged_ && now >= active_ + interval + timeout) {
+        destroy();
+        return;
+    }
+    guarded(c_->log, 0, [&] {
+        if (until_ != 0 && now >= until_) {
+            close_later(CloseCode::service_restart, "restart");
+        } else if (const Monotonic end = registered_ ? token_end() : 0; end != 0 && now >= end) {
+            close_later(CloseCode::token_expired, "token expired");
+        } else if (warn_at_ != 0 && now >= warn_at_) {
+            warn_at_ = 0;
+            worker_.hub().warn_expiry(client_);
+        }
+        if (!pinged_ && now >= active_ + interval) {
+            pinged_ = true;
+            reply(encode_frame(Opcode::ping, {}));
+        }
+        return 0;
+    });
+    settle();
+}
+
+void Connection::on_readable() {
+    if (c_->close) {
+        if (c_->error) {  // worker_shutdown_timeout: no time is left to say anything
+            destroy();
+            return;
+        }
+        if (!worker_.draining()) {
+            const int socket = fd();
+            worker_.begin_drain();
+            if (worker_.find(socket) != this) return;
+        }
+    }
+    const bool went_well = guarded(c_->log, false, [this] {
+        (void)worker_.now();
+        if (!started_) start();
+        if (!paused_ && !broken_) read();
+        return true;
+    });
+    if (!went_well) broken_ = true;
+    settle();
+}
+
+void Connection::on_writable() {
+    if (!settle() || !paused_ || !outbox_.empty()) return;
+    paused_ = false;
+    on_readable();
+}
+
+void Connection::start() {
+    started_ = true;
+    if (conf_->access_log == AccessLog::upgrade) let_request_go();
+    if (registered_) {
+        set_warning();
+        worker_.hub().add(client_);
+        if (ngx_exiting) {
+            worker_.begin_drain();
+            if (!draining_) drain(conf_->drain);
+        }
+    } else if (ngx_exiting && close_with_ == 0) {
+        close_later(CloseCode::service_restart, "restart");
+    }
+    if (early_) {
+        const auto octets = std::move(early_);
+        consume({octets->data(), octets->size()});
+    }
+}
+
+// After this the connection is ours alone: what ngx_http_set_keepalive does for an idle one, so that
+// a socket which lives for hours does not keep its handshake's buffers.
+void Connection::let_request_go() {
+    ngx_http_connection_t* hc = r_->http_connection;
+    ngx_http_free_request(r_, 0);
+    r_ = nullptr;
+    c_->data = hc;
+    c_->destroyed = 0;
+    c_->log->action = const_cast<char*>("serving a WebSocket");
+    for (ngx_chain_t** list : {&hc->free, &hc->busy}) {
+        for (ngx_chain_t* link = *list; link != nullptr;) {
+            ngx_chain_t* next = link->next;
+            ngx_pfree(c_->pool, link->buf->start);
+            ngx_free_chain(c_->pool, link);
+            link = next;
+        }
+        *list = nullptr;
+    }
+    hc->nbusy = 0;
+    if (c_->buffer != nullptr && ngx_pfree(c_->pool, c_->buffer->start) == NGX_OK) {
+        c_->buffer->pos = nullptr;
+    }
+}
+
+void Connection::read() {
+    const std::span<char> buffer = worker_.receive_buffer();
+    for (unsigned reads = 0; reads < kReadsPerTurn; ++reads) {
+        const ssize_t n = c_->recv(c_, reinterpret_cast<u_char*>(buffer.data()), buffer.size());
+        if (n == NGX_AGAIN) {
+            if (ngx_handle_read_event(c_->read, 0) != NGX_OK) broken_ = true;
+            return;
+        }
+        if (n <= 0) {
+            broken_ = true;
+            return;
+        }
+        active_ = ngx_current_msec;
+        pinged_ = false;
+        if (state_ == State::lingering) continue;
+        consume(buffer.first(static_cast<std::size_t>(n)));
+        if (!flush()) broken_ = true;
+        if (broken_) return;
+        if (outbox_.bytes() > conf_->send_queue) {
+            // It asks more than it reads: until it has read, it is not listened to.
+            paused_ = true;
+            return;
+        }
+    }
+    ngx_post_event(c_->read, &ngx_posted_next_events);
+}
+
+void Connection::consume(std::span<char> bytes) {
+    while (true) {
+        const Event event = session_.feed(bytes, worker_.codec(), conf_->wire);
+        if (event.type == Event::Type::need_more) return;
+        on_event(event);
+    }
+}
+
+void Connection::on_event(const Event& event) {
+    switch (event.type) {
+    case Event::Type::need_more:
+    case Event::Type::pong: return;
+    case Event::Type::message: on_message(event); return;
+    case Event::Type::ping: reply(encode_frame(Opcode::pong, event.payload)); return;
+    case Event::Type::close:
+        peer_closed_ = true;
+        if (state_ != State::open) return;
+        if (draining_) {
+            begin_close(static_cast<std::uint16_t>(CloseCode::service_restart));
+        } else {
+            begin_close(event.code);
+            if (event.code == 0) close_code_ = 1005;
+        }
+        return;
+    case Event::Type::fail:
+        if (state_ != State::open) {
+            broken_ = true;
+            return;
+        }
+        failing_ = true;
+        begin_close(event.code, event.reason);
+        return;
+    }
+}
+
+void Connection::on_message(const Event& event) {
+    if (state_ != State::open || close_with_ != 0) return;
+    ++messages_in_;
+    worker_.count(Counter::messages_in);
+    if (conf_->endpoint == Endpoint::echo) {
+        echo(event);
+    } else if (event.opcode == Opcode::binary) {
+        close_later(CloseCode::unsupported_data, "text only");
+    } else {
+        worker_.hub().on_message(client_, event.payload);
+    }
+}
+
+void Connection::echo(const Event& event) {
+    Payload frame = encode_frame(event.opcode, event.payload);
+    ++client_.messages_out;
+    client_.bytes_out += frame.size();
+    reply(worker_.encode_for(client_.encoding, frame));
+}
+
+void Connection::leave_rooms() {
+    if (!registered_) return;
+    registered_ = false;
+    if (started_) worker_.hub().remove(client_);
+}
+
+void Connection::begin_close(std::uint16_t code, std::string_view reason) {
+    state_ = State::closing;
+    close_code_ = code;
+    until_ = ngx_current_msec + (ngx_exiting ? kDrainCloseTimeout : kCloseTimeout);
+    leave_rooms();
+    // A slow reader would never come to a Close behind all that it has not read.
+    if (code == static_cast<std::uint16_t>(CloseCode::too_slow)) outbox_.drop_unbegun();
+    outbox_.push(encode_close(code, reason));
+    session_.on_close_sent();
+    worker_.update_lane(*this);
+}
+
+bool Connection::flush() {
+    while (!outbox_.empty()) {
+        std::array<std::string_view, kPieces> pieces;
+        ssize_t n = 0;
+        if (tls()) {
+            // One piece at a time and from where it lies: a TLS write that has to be repeated must
+            // be repeated with the same bytes at the same place.
+            (void)outbox_.peek(std::span(pieces).first(1));
+            n = c_->send(c_, reinterpret_cast<u_char*>(const_cast<char*>(pieces[0].data())), pieces[0].size());
+            if (n == NGX_ERROR || n == 0) return false;
+        } else {
+            const std::size_t count = outbox_.peek(pieces);
+            std::array<iovec, kPieces> vectors;
+            for (std::size_t i = 0; i < count; ++i) {
+                vectors[i] = {const_cast<char*>(pieces[i].data()), pieces[i].size()};
+            }
+            msghdr message{};
+            message.msg_iov = vectors.data();
+            message.msg_iovlen = count;
+            n = sendmsg(c_->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+            if (n < 0) {
+                if (ngx_socket_errno == NGX_EINTR) continue;
+                if (ngx_socket_errno != NGX_EAGAIN) return false;
+                n = NGX_AGAIN;
+                c_->write->ready = 0;
+            }
+        }
+        if (n == NGX_AGAIN) {
+            if (stalled_since_ == 0) stalled_since_ = ngx_current_msec;
+            return ngx_handle_write_event(c_->write, 0) == NGX_OK;
+        }
+        outbox_.advance(static_cast<std::size_t>(n));
+        stalled_since_ = 0;
+    }
+    replies_ = 0;
+    return true;
+}
+
+// Our Close has left. Where nothing more is to be waited for, the server ends TCP first
+// (RFC 6455 section 7.1.1): with a half-close, since unread octets would turn a close into a reset
+// that could take our Close with it.
+void Connection::finish_close() {
+    if (state_ != State::closing || !outbox_.empty() || !(peer_closed_ || failing_)) return;
+    state_ = State::lingering;
+    until_ = ngx_current_msec + (ngx_exiting ? kDrainCloseTimeout : kLingerTimeout);
+#if (NGX_HTTP_SSL)
+    if (c_->ssl != nullptr) {
+        (void)SSL_shutdown(c_->ssl->connection);
+        ERR_clear_error();
+    }
+#endif
+    ::shutdown(c_->fd, SHUT_WR);
+}
+
+bool Connection::settle() {
+    const bool alive = !broken_ && guarded(c_->log, false, [this] {
+        if (close_with_ != 0 && state_ == State::open) begin_close(close_with_, close_reason_);
+        if (!flush()) return false;
+        finish_close();
+        return true;
+    });
+    if (!alive) {
+        destroy();
+        return false;
+    }
+    worker_.update_lane(*this);
+    schedule();
+    return true;
+}
+
+void Connection::destroy() {
+    leave_rooms();
+    if (close_code_ == 0) close_code_ = 1006;
+    worker_.count_close(close_code_);
+
+    ngx_connection_t* c = c_;
+    ngx_http_request_t* r = r_;
+    c->sent += static_cast<off_t>(client_.bytes_out);
+    if (r != nullptr) {
+        if (RequestState* state = request_state(r)) {
+            state->close_code = close_code_;
+            state->messages_in = messages_in_;
+            state->messages_out = client_.messages_out;
+            state->joined = client_.joined;
+        }
+    }
+    c->idle = 0;
+    if (broken_) c->error = 1;
+    for (ngx_event_t* event : {c->read, c->write}) {
+        event->handler = [](ngx_event_t*) {};
+        if (event->posted) ngx_delete_posted_event(event);
+    }
+    worker_.close(*this);  // `this` is gone
+    if (r != nullptr) ngx_http_free_request(r, 0);
+    ngx_http_close_connection(c);
+}
+
+}  // namespace rooms

@@ -1,0 +1,60 @@
+// What the status page counts, one cell of the zone for each, per worker slot.
+//
+// Gauges go with their worker; counters of a worker that has gone are kept in the total. The names
+// are those of the status page and of the metrics (docs/status.md).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string_view>
+
+#include "core/command.hpp"
+
+namespace rooms {
+
+enum class Counter : std::uint8_t {
+    // gauges: below Zone::kGauges
+    connections = 0,
+    rooms,
+    members,
+    draining,    // 1: the worker takes leave of its sockets
+    generation,  // of the configuration it runs
+
+    // counters
+    accepted = 16,
+    messages_in,
+    published,   // publications taken, repeats not counted
+    duplicates,
+    delivered,   // frames given to sockets in fan-out
+    bytes_out,   // of them
+    gaps,
+    handshakes_refused,
+    origins_refused,
+    publish_bad,
+    publish_forbidden,
+    publish_conflict,
+    publish_too_large,
+    publish_unavailable,
+    mailbox_overflows,
+
+    closed_first = 36,  // kCloseCodes, then the others
+    error_first = 64,   // by ErrorCode
+};
+
+inline constexpr std::array<std::uint16_t, 21> kCloseCodes = {
+    1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1012,
+    1013, 4001, 4002, 4003, 4101, 4102, 4103, 4201, 4202, 4203};
+
+constexpr std::size_t cell(Counter counter) { return static_cast<std::size_t>(counter); }
+
+constexpr std::size_t cell_of_close(std::uint32_t code) {
+    std::size_t index = 0;
+    while (index < kCloseCodes.size() && kCloseCodes[index] != code) ++index;
+    return cell(Counter::closed_first) + index;
+}
+
+constexpr std::size_t cell_of_error(ErrorCode code) {
+    return cell(Counter::error_first) + static_cast<std::size_t>(code);
+}
+
+}  // namespace rooms

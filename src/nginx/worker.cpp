@@ -1,0 +1,383 @@
+#include "nginx/worker.hpp"
+
+#include <openssl/rand.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "core/frame.hpp"
+#include "nginx/guard.hpp"
+
+namespace rooms {
+namespace {
+
+constinit Worker* the_worker = nullptr;
+// Counted by the master at each configuration; workers inherit the number of theirs.
+constinit std::uint64_t generation = 0;
+
+constexpr ngx_msec_t kSweepEvery = 2000;
+constexpr std::uint8_t kDirect = 0x80;
+constexpr std::uint8_t kEncodingBits = 0x3f;
+constexpr std::size_t kMaxEncodings = 63;
+constexpr std::size_t kMaxDrainingGenerations = 2;
+
+MainConf* main_conf_of(ngx_cycle_t* cycle) {
+    if (ngx_get_conf(cycle->conf_ctx, ngx_http_module) == nullptr) return nullptr;
+    return static_cast<MainConf*>(ngx_http_cycle_get_module_main_conf(cycle, ngx_http_rooms_module));
+}
+
+void on_bell(ngx_event_t* event) {
+    auto* c = static_cast<ngx_connection_t*>(event->data);
+    // With edges each ring is an event of its own; otherwise the count has to be taken out.
+    if (!(ngx_event_flags & NGX_USE_CLEAR_EVENT)) {
+        std::uint64_t rings = 0;
+        [[maybe_unused]] const ssize_t n = read(c->fd, &rings, sizeof rings);
+    }
+    if (the_worker != nullptr) the_worker->flush_later();
+}
+
+Payload join(std::span<const Payload> frames) {
+    if (frames.size() == 1) return frames.front();
+    std::size_t size = 0;
+    for (const Payload& frame : frames) size += frame.size();
+    Payload joined = Payload::allocate(size);
+    char* out = joined.data();
+    for (const Payload& frame : frames) {
+        ngx_memcpy(out, frame.view().data(), frame.size());
+        out += frame.size();
+    }
+    return joined;
+}
+
+}  // namespace
+
+ngx_int_t worker_init_module(ngx_cycle_t* cycle) {
+    const MainConf* conf = main_conf_of(cycle);
+    if (conf == nullptr || !conf->used) return NGX_OK;
+    ++generation;
+    return make_bells(cycle->log);
+}
+
+ngx_int_t worker_init_process(ngx_cycle_t* cycle) {
+    // The cache manager and loader run this as well, and say that they are worker 0.
+    if (ngx_process != NGX_PROCESS_WORKER && ngx_process != NGX_PROCESS_SINGLE) return NGX_OK;
+    const MainConf* conf = main_conf_of(cycle);
+    if (conf == nullptr || !conf->used || the_worker != nullptr) return NGX_OK;
+    return guarded(cycle->log, ngx_int_t{NGX_ERROR}, [&]() -> ngx_int_t {
+        auto zone = open_zone(conf->zone);
+        if (!zone) {
+            ngx_log_error(NGX_LOG_EMERG, cycle->log, 0, "rooms: zone \"%V\": %s",
+                          &conf->zone->shm.name, zone.error().message.c_str());
+            return NGX_ERROR;
+        }
+        zone->reclaim_dead();
+        const auto slot = zone->claim(ngx_pid, Zone::process_start(ngx_pid));
+        if (!slot) {
+            ngx_log_error(NGX_LOG_EMERG, cycle->log, 0,
+                          "rooms: more than %uz worker processes share the zone", kZoneSlots);
+            return NGX_ERROR;
+        }
+        auto worker = std::make_unique<Worker>(std::move(*zone), *slot, generation, cycle->log);
+        if (!worker->start()) return NGX_ERROR;
+        the_worker = worker.release();
+        return NGX_OK;
+    });
+}
+
+void worker_exit_process(ngx_cycle_t*) {
+    if (the_worker == nullptr) return;
+    the_worker->stop();
+    delete std::exchange(the_worker, nullptr);
+}
+
+Worker* Worker::get() { return the_worker; }
+
+Worker::Worker(Zone zone, unsigned slot, std::uint64_t generation_number, ngx_log_t* log)
+    : zone_(std::move(zone)),
+      slot_(slot),
+      generation_(generation_number),
+      log_(log),
+      hub_(broker_, *this, *this),
+      broker_(zone_, slot, hub_, [this] { end_turn_later(); }),
+      buffer_(std::make_unique_for_overwrite<char[]>(kReceiveBuffer)) {}
+
+Worker::~Worker() = default;
+
+void Worker::set_alarm(Alarm& alarm, ngx_event_handler_pt handler, bool cancelable) {
+    alarm.worker = this;
+    alarm.dummy.fd = -1;
+    alarm.dummy.data = this;
+    alarm.event.data = &alarm.dummy;
+    alarm.event.handler = handler;
+    alarm.event.log = log_;
+    alarm.event.cancelable = cancelable ? 1 : 0;
+}
+
+namespace {
+Worker& worker_of(ngx_event_t* event) {
+    return *static_cast<Worker*>(static_cast<ngx_connection_t*>(event->data)->data);
+}
+}  // namespace
+
+bool Worker::start() {
+    set_alarm(end_of_turn_, [](ngx_event_t* event) { worker_of(event).end_turn(); }, true);
+    set_alarm(clock_, [](ngx_event_t* event) { worker_of(event).tick(); }, true);
+    set_alarm(sweeper_, [](ngx_event_t* event) { worker_of(event).sweep(); }, true);
+
+    bell_ = ngx_get_connection(bell_of(slot_), log_);
+    if (bell_ == nullptr) return false;
+    bell_->read->handler = on_bell;
+    bell_->read->log = log_;
+    bell_->write->log = log_;
+    ngx_uint_t flags = NGX_LEVEL_EVENT;
+    if (ngx_event_flags & NGX_USE_CLEAR_EVENT) flags = NGX_CLEAR_EVENT;
+    if (ngx_add_event(bell_->read, NGX_READ_EVENT, flags) != NGX_OK) return false;
+
+    zone_.counter(slot_, cell(Counter::generation)).store(generation_);
+    ngx_add_timer(&sweeper_.event, kSweepEvery);
+    broker_.drain();
+    return true;
+}
+
+void Worker::stop() {
+    for (auto& connection : connections_) connection.reset();
+    for (Alarm* alarm : {&end_of_turn_, &clock_, &sweeper_}) {
+        if (alarm->event.timer_set) ngx_del_timer(&alarm->event);
+        if (alarm->event.posted) ngx_delete_posted_event(&alarm->event);
+    }
+    if (bell_ != nullptr) {
+        ngx_del_event(bell_->read, NGX_READ_EVENT, 0);
+        if (bell_->read->posted) ngx_delete_posted_event(bell_->read);
+        bell_->fd = static_cast<ngx_socket_t>(-1);  // the bell itself belongs to all
+        ngx_free_connection(bell_);
+        bell_ = nullptr;
+    }
+    zone_.release(slot_);
+    broker_.ring_pending();
+}
+
+Now Worker::now() {
+    const ngx_time_t* time = ngx_timeofday();
+    Now now;
+    now.wall_ms = static_cast<std::int64_t>(time->sec) * 1000 + static_cast<std::int64_t>(time->msec);
+    now.steady_ms = ngx_current_msec;
+    hub_.set_now(now);
+    return now;
+}
+
+std::uint64_t Worker::next_client_id() {
+    // Unique among the workers of a host and not to be guessed from a neighbour's.
+    std::uint64_t random = 0;
+    if (RAND_bytes(reinterpret_cast<unsigned char*>(&random), sizeof random) != 1) {
+        random = zone_.hash(std::string_view(reinterpret_cast<const char*>(&clients_), sizeof clients_));
+    }
+    ++clients_;
+    return random | 1;
+}
+
+const ClientPolicy* Worker::policy_of(const LocationConf& conf) {
+    auto& policy = policies_[&conf];
+    if (!policy) {
+        policy = std::make_unique<ClientPolicy>();
+        if (conf.rules != nullptr) {
+            policy->rules = &conf.rules->allow;
+            policy->joins = &conf.rules->joins;
+            policy->claim_paths = &conf.rules->claim_paths;
+        }
+        policy->keys = conf.keys;
+        policy->token = &conf.token;
+        policy->max_rooms = static_cast<std::uint32_t>(conf.max_rooms);
+        policy->rate = conf.rate;
+        policy->heartbeat_ms = static_cast<std::uint32_t>(conf.heartbeat.interval);
+    }
+    return policy.get();
+}
+
+std::uint8_t Worker::encoding_of(std::uint8_t window_bits, const Compression& compression) {
+    if (window_bits == 0) return 0;
+    const auto level = static_cast<int>(compression.level);
+    for (std::size_t i = 0; i < encodings_.size(); ++i) {
+        const Encoding& known = encodings_[i];
+        if (known.window_bits == window_bits && known.level == level && known.min == compression.min) {
+            return static_cast<std::uint8_t>(i + 1);
+        }
+    }
+    // Messages may always be sent uncompressed.
+    if (encodings_.size() == kMaxEncodings) return 0;
+    encodings_.push_back({window_bits, level, compression.min});
+    return static_cast<std::uint8_t>(encodings_.size());
+}
+
+Payload Worker::encode_for(std::uint8_t encoding, const Payload& frame) {
+    if (encoding == 0) return frame;
+    const Encoding& form = encodings_[encoding - 1];
+    const std::string_view bytes = frame.view();
+    const auto length = static_cast<std::uint8_t>(bytes[1]);
+    const std::string_view text = bytes.substr(length == 127 ? 10 : length == 126 ? 4 : 2);
+    if (text.size() < form.min) return frame;
+    const auto deflated = codec_.deflater.deflate(text, form.window_bits, form.level);
+    if (!deflated || deflated->size() >= text.size()) return frame;
+    return encode_frame(static_cast<Opcode>(bytes[0] & 0x0f), *deflated, true);
+}
+
+Connection* Worker::open(Connection::Opening opening) {
+    const auto fd = static_cast<std::size_t>(opening.request->connection->fd);
+    if (connections_.size() <= fd) {
+        const std::size_t size = std::max(fd + 1, connections_.size() * 2);
+        connections_.resize(size);
+        lanes_.resize(size);
+    }
+    connections_[fd] = std::make_unique<Connection>(*this, std::move(opening));
+    ++connection_count_;
+    count(Counter::connections);
+    count(Counter::accepted);
+    update_lane(*connections_[fd]);
+    run_clock();
+    return connections_[fd].get();
+}
+
+void Worker::close(Connection& connection) {
+    const auto fd = static_cast<std::size_t>(connection.fd());
+    lanes_[fd] = 0;
+    --connection_count_;
+    add(cell(Counter::connections), static_cast<std::uint64_t>(-1));
+    connections_[fd].reset();
+    if (connection_count_ == 0 && clock_.event.timer_set) ngx_del_timer(&clock_.event);
+}
+
+Connection* Worker::find(int fd) const {
+    const auto index = static_cast<std::size_t>(fd);
+    return index < connections_.size() ? connections_[index].get() : nullptr;
+}
+
+void Worker::touch(Connection& connection) {
+    if (connection.touched_) return;
+    connection.touched_ = true;
+    touched_.push_back(connection.fd());
+    end_turn_later();
+}
+
+void Worker::update_lane(const Connection& connection) {
+    const auto fd = static_cast<std::size_t>(connection.fd());
+    lanes_[fd] = static_cast<std::uint8_t>((connection.direct() ? kDirect : 0) |
+                                           connection.client_.encoding);
+}
+
+void Worker::run_clock() {
+    if (!clock_.event.timer_set) ngx_add_timer(&clock_.event, Wheel::kTick);
+}
+
+void Worker::tick() {
+    (void)now();
+    wheel_.expire(ngx_current_msec, [](WheelNode& node) { Connection::of(node).on_deadline(); });
+    if (connection_count_ != 0) run_clock();
+}
+
+void Worker::sweep() {
+    guarded(log_, 0, [this] {
+        zone_.reclaim_dead();
+        broker_.ring_pending();
+        return 0;
+    });
+    if (!ngx_exiting) ngx_add_timer(&sweeper_.event, kSweepEvery);
+}
+
+void Worker::begin_drain() {
+    if (draining_) return;
+    draining_ = true;
+    zone_.counter(slot_, cell(Counter::draining)).store(1);
+    std::vector<std::uint64_t> generations;
+    for (const ZoneSlotOwner& owner : zone_.owners()) {
+        if (owner.slot == slot_ || zone_.counter(owner.slot, cell(Counter::draining)).load() == 0) continue;
+        const std::uint64_t other = zone_.counter(owner.slot, cell(Counter::generation)).load();
+        if (other == generation_) continue;
+        if (std::find(generations.begin(), generations.end(), other) == generations.end()) {
+            generations.push_back(other);
+        }
+    }
+    const bool crowded = generations.size() >= kMaxDrainingGenerations;
+    // The clock must hold the process until every socket has been told.
+    clock_.event.cancelable = 0;
+    (void)now();
+    for (std::size_t fd = 0; fd < connections_.size(); ++fd) {
+        Connection* connection = connections_[fd].get();
+        if (connection == nullptr) continue;
+        connection->drain(crowded ? 0 : connection->conf_->drain);
+    }
+}
+
+void Worker::end_turn_later() {
+    ngx_post_event(&end_of_turn_.event, &ngx_posted_events);
+}
+
+void Worker::end_turn() {
+    guarded(log_, 0, [this] {
+        (void)now();
+        broker_.drain();
+        hub_.flush();
+        return 0;
+    });
+    // Settling one connection may touch another: its rooms are left, its answers queued.
+    for (std::size_t i = 0; i < touched_.size(); ++i) {
+        Connection* connection = find(touched_[i]);
+        if (connection == nullptr || !connection->touched_) continue;
+        connection->touched_ = false;
+        connection->settle();
+    }
+    touched_.clear();
+}
+
+void Worker::send(Client& client, Payload frame) {
+    if (Connection* connection = find(client.handle)) connection->reply(std::move(frame));
+}
+
+void Worker::close(Client& client, CloseCode code, std::string_view reason) {
+    if (Connection* connection = find(client.handle)) connection->close_later(code, reason);
+}
+
+void Worker::token_changed(Client& client) {
+    if (Connection* connection = find(client.handle)) connection->on_token_changed();
+}
+
+void Worker::fan_out(const Room& room, std::span<const Payload> frames) {
+    const Payload plain = join(frames);
+    std::vector<Payload> encoded;  // by encoding; made only where somebody reads it
+    const auto form = [&](std::uint8_t encoding) -> const Payload& {
+        if (encoding == 0) return plain;
+        if (encoded.size() < encoding) encoded.resize(encodings_.size());
+        Payload& made = encoded[encoding - 1];
+        if (!made) {
+            std::vector<Payload> twins;
+            twins.reserve(frames.size());
+            for (const Payload& frame : frames) twins.push_back(encode_for(encoding, frame));
+            made = join(twins);
+        }
+        return made;
+    };
+
+    std::uint64_t bytes = 0;
+    for (const std::int32_t fd : room.handles()) {
+        const std::uint8_t lane = lanes_[static_cast<std::size_t>(fd)];
+        const Payload& data = form(lane & kEncodingBits);
+        bytes += data.size();
+        if (!(lane & kDirect)) {
+            connections_[static_cast<std::size_t>(fd)]->queue(data, 0);
+            continue;
+        }
+        const std::string_view view = data.view();
+        const ssize_t sent = ::send(fd, view.data(), view.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (sent == static_cast<ssize_t>(view.size())) continue;
+        Connection& connection = *connections_[static_cast<std::size_t>(fd)];
+        if (sent < 0 && ngx_socket_errno != NGX_EAGAIN && ngx_socket_errno != NGX_EINTR) {
+            connection.fail();
+            touch(connection);
+            continue;
+        }
+        connection.queue(data, sent < 0 ? 0 : static_cast<std::size_t>(sent));
+    }
+    count(Counter::delivered, room.handles().size() * frames.size());
+    count(Counter::bytes_out, bytes);
+}
+
+}  // namespace rooms

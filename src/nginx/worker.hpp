@@ -1,0 +1,134 @@
+// All that the module has in one worker process: the zone's handle, broker, hub, codec, sockets and
+// clocks. Built in init_process, destroyed in exit_process; nothing else of ours is global.
+//
+// It is the Hub's transport: frames go to the sockets of a room here, one send() for each.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "core/hub.hpp"
+#include "core/session.hpp"
+#include "core/wheel.hpp"
+#include "nginx/connection.hpp"
+#include "nginx/counters.hpp"
+#include "nginx/ngx.hpp"
+#include "nginx/zone_broker.hpp"
+#include "store/zone.hpp"
+
+namespace rooms {
+
+// The module's process hooks.
+ngx_int_t worker_init_module(ngx_cycle_t* cycle);
+ngx_int_t worker_init_process(ngx_cycle_t* cycle);
+void worker_exit_process(ngx_cycle_t* cycle);
+
+class Worker final : public Transport, public HubMeter {
+public:
+    // The worker of this process; null in helpers, and where no location is ours.
+    [[nodiscard]] static Worker* get();
+
+    Worker(Zone zone, unsigned slot, std::uint64_t generation, ngx_log_t* log);
+    ~Worker();
+
+    // nginx's side of construction and destruction: events, timers, the bell.
+    [[nodiscard]] bool start();
+    void stop();
+
+    [[nodiscard]] Zone& zone() { return zone_; }
+    [[nodiscard]] unsigned slot() const { return slot_; }
+    [[nodiscard]] Broker& broker() { return broker_; }
+    [[nodiscard]] Hub& hub() { return hub_; }
+    [[nodiscard]] Codec& codec() { return codec_; }
+    [[nodiscard]] Wheel& wheel() { return wheel_; }
+    [[nodiscard]] Now now();  // and tells the hub
+    [[nodiscard]] std::span<char> receive_buffer() { return {buffer_.get(), kReceiveBuffer}; }
+    [[nodiscard]] std::size_t connection_count() const { return connection_count_; }
+    [[nodiscard]] bool draining() const { return draining_; }
+    [[nodiscard]] std::uint64_t next_client_id();
+
+    // The policy that a location's clients share.
+    [[nodiscard]] const ClientPolicy* policy_of(const LocationConf& conf);
+    // How frames are sent to a client: 0 plain, else an index of (window, level, min).
+    [[nodiscard]] std::uint8_t encoding_of(std::uint8_t window_bits, const Compression& compression);
+    // The frame in that encoding; the frame itself where it is too small or does not shrink.
+    [[nodiscard]] Payload encode_for(std::uint8_t encoding, const Payload& frame);
+
+    Connection* open(Connection::Opening opening);  // null where memory ran out
+    void close(Connection& connection);
+    [[nodiscard]] Connection* find(int fd) const;
+    void touch(Connection& connection);
+    // What fan-out may do with the socket has changed.
+    void update_lane(const Connection& connection);
+    // The end of the worker has been announced.
+    void begin_drain();
+    // The sockets' clock runs while there are any.
+    void run_clock();
+
+    void count(Counter counter, std::uint64_t n = 1) { add(cell(counter), n); }
+    void count_close(std::uint32_t code) { add(cell_of_close(code), 1); }
+
+    // Transport
+    void send(Client& client, Payload frame) override;
+    void fan_out(const Room& room, std::span<const Payload> frames) override;
+    void close(Client& client, CloseCode code, std::string_view reason) override;
+    void token_changed(Client& client) override;
+    void flush_later() override { end_turn_later(); }
+
+    // HubMeter
+    void on_error(ErrorCode code) override { add(cell_of_error(code), 1); }
+    void on_members(std::int64_t change) override { add(cell(Counter::members), static_cast<std::uint64_t>(change)); }
+    void on_rooms(std::int64_t change) override { add(cell(Counter::rooms), static_cast<std::uint64_t>(change)); }
+
+private:
+    static constexpr std::size_t kReceiveBuffer = 64 * 1024;
+
+    struct Encoding {
+        std::uint8_t window_bits;
+        int level;
+        std::size_t min;
+    };
+    // A timer or posted event whose data looks like a connection to nginx's debug log.
+    struct Alarm {
+        ngx_event_t event{};
+        ngx_connection_t dummy{};
+        Worker* worker = nullptr;
+    };
+
+    void set_alarm(Alarm& alarm, ngx_event_handler_pt handler, bool cancelable);
+    void end_turn_later();
+    void end_turn();
+    void tick();
+    void sweep();
+    // The counter's own slot is written by nobody else: no locked instruction is needed.
+    void add(std::size_t index, std::uint64_t n) {
+        auto& counter = zone_.counter(slot_, index);
+        counter.store(counter.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+    }
+
+    Zone zone_;
+    const unsigned slot_;
+    const std::uint64_t generation_;
+    ngx_log_t* log_;
+    Hub hub_;
+    ZoneBroker broker_;
+    Codec codec_;
+    Wheel wheel_;
+    std::unique_ptr<char[]> buffer_;
+    std::vector<std::unique_ptr<Connection>> connections_;  // by descriptor
+    std::vector<std::uint8_t> lanes_;                       // by descriptor: kDirect | encoding
+    std::vector<int> touched_;
+    std::vector<Encoding> encodings_;
+    std::unordered_map<const LocationConf*, std::unique_ptr<ClientPolicy>> policies_;
+    std::size_t connection_count_ = 0;
+    std::uint64_t clients_ = 0;
+    Alarm end_of_turn_;
+    Alarm clock_;
+    Alarm sweeper_;
+    ngx_connection_t* bell_ = nullptr;
+    bool draining_ = false;
+};
+
+}  // namespace rooms

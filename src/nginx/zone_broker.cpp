@@ -1,0 +1,310 @@
+#include "nginx/zone_broker.hpp"
+
+#include <openssl/rand.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "core/envelope.hpp"
+#include "core/frame.hpp"
+#include "core/hub.hpp"
+#include "nginx/conf.hpp"
+
+namespace rooms {
+namespace {
+
+constexpr std::size_t kMaxPresenceUsers = 10000;
+constexpr std::string_view kZoneFull = "the zone is full: raise the size in rooms_zone";
+
+// Filled by the master before the first fork; plain data, for the module has no global constructors.
+int bells[kZoneSlots];
+bool bells_made = false;
+
+std::int64_t wall_ms() {
+    const ngx_time_t* now = ngx_timeofday();
+    return static_cast<std::int64_t>(now->sec) * 1000 + static_cast<std::int64_t>(now->msec);
+}
+
+// The slab header stays, because the master's force-unlock after a crash looks at its mutex; the slab
+// behind it is never used, the zone lies over its pages.
+struct Block {
+    char* base;
+    std::size_t size;
+};
+
+Block block_of(ngx_shm_zone_t* shm) {
+    auto address = reinterpret_cast<std::uintptr_t>(shm->shm.addr) + sizeof(ngx_slab_pool_t);
+    address = (address + 63) & ~std::uintptr_t{63};
+    const auto end = reinterpret_cast<std::uintptr_t>(shm->shm.addr) + shm->shm.size;
+    return {reinterpret_cast<char*>(address), end - address};
+}
+
+HistoryLimits history_of(std::string_view room) {
+    const auto* conf = static_cast<MainConf*>(ngx_http_cycle_get_module_main_conf(
+        const_cast<ngx_cycle_t*>(ngx_cycle), ngx_http_rooms_module));
+    return conf->history.limits_for(room);
+}
+
+}  // namespace
+
+ngx_int_t init_zone(ngx_shm_zone_t* shm, void* old) {
+    if (old != nullptr) {
+        shm->data = old;
+        return NGX_OK;
+    }
+    const Block block = block_of(shm);
+    shm->data = block.base;
+    if (shm->shm.exists) return NGX_OK;
+    std::uint64_t seed = 0;
+    if (RAND_bytes(reinterpret_cast<unsigned char*>(&seed), sizeof seed) != 1) {
+        ngx_log_error(NGX_LOG_EMERG, shm->shm.log, 0, "rooms: no random numbers for the zone");
+        return NGX_ERROR;
+    }
+    const auto zone = Zone::format(block.base, block.size, seed);
+    if (!zone) {
+        ngx_log_error(NGX_LOG_EMERG, shm->shm.log, 0, "rooms: zone \"%V\": %s", &shm->shm.name,
+                      zone.error().message.c_str());
+        return NGX_ERROR;
+    }
+    return NGX_OK;
+}
+
+Result<Zone> open_zone(ngx_shm_zone_t* shm) {
+    const Block block = block_of(shm);
+    return Zone::attach(block.base, block.size);
+}
+
+ngx_int_t make_bells(ngx_log_t* log) {
+    if (bells_made) return NGX_OK;
+    for (unsigned slot = 0; slot < kZoneSlots; ++slot) {
+        bells[slot] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+        if (bells[slot] != -1) continue;
+        ngx_log_error(NGX_LOG_EMERG, log, ngx_errno, "rooms: eventfd() failed");
+        while (slot-- > 0) close(bells[slot]);
+        return NGX_ERROR;
+    }
+    bells_made = true;
+    return NGX_OK;
+}
+
+int bell_of(unsigned slot) { return bells[slot]; }
+
+ZoneBroker::ZoneBroker(Zone& zone, unsigned slot, RoomSink& sink, std::function<void()> work)
+    : zone_(zone), slot_(slot), sink_(sink), work_(std::move(work)) {}
+
+void ZoneBroker::ring(const SlotMask& slots) {
+    slots.for_each([this](unsigned slot) {
+        if (slot == slot_) {
+            work_();
+            return;
+        }
+        const std::uint64_t one = 1;
+        // EAGAIN: the counter is full, so the bell is ringing as loud as it can.
+        [[maybe_unused]] const ssize_t n = write(bells[slot], &one, sizeof one);
+    });
+}
+
+void ZoneBroker::ring_pending() { ring(zone_.take_rings()); }
+
+void ZoneBroker::publish(std::span<const PublishRequest> batch, PublishDone done) {
+    std::vector<ZonePublication> publications(batch.size());
+    std::vector<ZoneAnswer> answers(batch.size());
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+        publications[i].room = batch[i].room;
+        publications[i].body = batch[i].body;
+        publications[i].key = batch[i].key;
+        publications[i].fingerprint = batch[i].fingerprint;
+        publications[i].history = batch[i].history;
+    }
+    SlotMask to_ring;
+    zone_.publish(publications, wall_ms(), answers, to_ring);
+    ring(to_ring);
+
+    std::vector<PublishAnswer> results(batch.size());
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+        const ZoneAnswer& answer = answers[i];
+        PublishAnswer& result = results[i];
+        result.position = {answer.epoch, answer.offset};
+        result.subscribers = static_cast<std::uint32_t>(answer.subscribers);
+        switch (answer.status) {
+        case ZoneStatus::ok: result.status = PublishStatus::ok; break;
+        case ZoneStatus::duplicate: result.status = PublishStatus::duplicate; break;
+        case ZoneStatus::conflict: result.status = PublishStatus::conflict; break;
+        case ZoneStatus::too_large:
+            result.status = PublishStatus::too_large;
+            result.reason = "the event is too large for the zone: raise the size in rooms_zone";
+            break;
+        case ZoneStatus::full_rooms:
+            result.reason = "no place for another room: raise the size in rooms_zone";
+            break;
+        case ZoneStatus::full_ids:
+            result.reason = "no place for another id, all are younger than 10 minutes: raise the size in rooms_zone";
+            break;
+        case ZoneStatus::full_members:
+        case ZoneStatus::full_users: result.reason = kZoneFull; break;
+        case ZoneStatus::limit:
+        case ZoneStatus::bad_name:
+        case ZoneStatus::unavailable: result.reason = "the zone cannot be used: restart nginx"; break;
+        }
+    }
+    done(results);
+}
+
+Room* ZoneBroker::room_at(std::uint32_t index) const {
+    return index < rooms_.size() ? rooms_[index] : nullptr;
+}
+
+void ZoneBroker::subscribe(Room& room, std::string_view user, std::optional<Position> since,
+                           SubscribeDone done) {
+    const ZoneSeat seat = zone_.join(slot_, room.name, user, wall_ms());
+    ring_pending();
+    SubscribeAnswer answer;
+    if (seat.status != ZoneStatus::ok) {
+        answer.full = seat.status != ZoneStatus::unavailable;
+        answer.reason = answer.full ? kZoneFull : "the zone cannot be used: restart nginx";
+        done(answer);
+        return;
+    }
+    if (room_at(seat.room_index) != &room) {
+        if (rooms_.size() <= seat.room_index) rooms_.resize(seat.room_index + 1, nullptr);
+        rooms_[seat.room_index] = &room;
+        room.broker_index = seat.room_index;
+        room.cursor = {seat.epoch, seat.offset};
+    } else if (room.cursor.offset < seat.offset) {
+        // The members of before get now what their mailbox would bring later, for all members of a
+        // room share its cursor.
+        catch_up(room);
+    }
+    answer.ok = true;
+
+    std::vector<Payload> missed;
+    if (since) {
+        const HistoryLimits limits = history_of(room.name);
+        const ZoneHistory history = zone_.history(room.broker_index, since->epoch, since->offset,
+                                                  limits, wall_ms());
+        answer.recovered = history.complete && since->offset <= room.cursor.offset;
+        if (answer.recovered) {
+            const std::size_t wanted = room.cursor.offset - since->offset;
+            missed.reserve(wanted);
+            for (std::size_t i = 0; i < wanted && i < history.positions.size(); ++i) {
+                ZoneRecord record;
+                Payload frame = read_frame(history.positions[i], record);
+                if (!frame) break;
+                missed.push_back(std::move(frame));
+            }
+            if (missed.size() != wanted) {
+                answer.recovered = false;
+                missed.clear();
+            }
+        }
+    }
+    answer.missed = missed;
+    done(answer);
+}
+
+void ZoneBroker::unsubscribe(Room& room, std::string_view user) {
+    zone_.leave(slot_, room.name, user);
+    ring_pending();
+}
+
+void ZoneBroker::release(Room& room) {
+    if (room_at(room.broker_index) == &room) rooms_[room.broker_index] = nullptr;
+}
+
+void ZoneBroker::presence(std::string_view room, PresenceDone done) {
+    const ZonePresence found = zone_.presence(room, kMaxPresenceUsers);
+    PresenceAnswer answer;
+    answer.ok = true;
+    answer.connections = found.count;
+    for (const auto& user : found.users) {
+        answer.users.push_back({user.id, static_cast<std::uint32_t>(user.connections)});
+    }
+    done(answer);
+}
+
+// The record as a frame: the body goes from the ring into its place in the frame, copied once.
+// Empty: the log has gone over it, or it was published without a body.
+Payload ZoneBroker::read_frame(std::uint64_t position, ZoneRecord& record) {
+    const auto head = zone_.read(position, [](std::size_t) -> char* { return nullptr; });
+    if (!head) return {};
+    record = *head;
+    if (record.body_size == 0) return {};
+    char tail[kMaxEventTail];
+    const std::size_t tail_size = event_tail(tail, record.offset, record.timestamp);
+    char header[kMaxServerHeader];
+    const std::size_t header_size =
+        encode_frame_header(header, Opcode::text, record.body_size + tail_size);
+    Payload frame = Payload::allocate(header_size + record.body_size + tail_size);
+    char* out = frame.data();
+    const auto copied = zone_.read(position, [&](std::size_t size) -> char* {
+        return size == record.body_size ? out + header_size : nullptr;
+    });
+    if (!copied || copied->offset != record.offset || copied->body_size != record.body_size) return {};
+    ngx_memcpy(out, header, header_size);
+    ngx_memcpy(out + header_size + record.body_size, tail, tail_size);
+    return frame;
+}
+
+void ZoneBroker::deliver(std::uint64_t position) {
+    const auto head = zone_.read(position, [](std::size_t) -> char* { return nullptr; });
+    if (!head) {  // lapped: whose it was is not known any more
+        catch_up_all();
+        return;
+    }
+    Room* room = room_at(head->room_index);
+    if (room == nullptr || head->epoch != room->cursor.epoch) return;
+    if (head->offset <= room->cursor.offset) return;
+    if (head->offset == room->cursor.offset + 1) {
+        ZoneRecord record;
+        Payload frame = read_frame(position, record);
+        if (frame) {
+            room->cursor.offset = record.offset;
+            sink_.on_publication(*room, std::move(frame));
+            return;
+        }
+    }
+    catch_up(*room);
+}
+
+void ZoneBroker::catch_up(Room& room) {
+    const ZoneHistory history = zone_.history(room.broker_index, room.cursor.epoch, room.cursor.offset,
+                                              kZoneNoLimits, wall_ms());
+    if (history.complete) {
+        for (const std::uint64_t position : history.positions) {
+            ZoneRecord record;
+            Payload frame = read_frame(position, record);
+            if (!frame) break;
+            room.cursor.offset = record.offset;
+            sink_.on_publication(room, std::move(frame));
+        }
+        if (room.cursor.offset >= history.position.offset) return;
+    }
+    room.cursor = zone_.position(room.broker_index);
+    sink_.on_gap(room, "trimmed");
+}
+
+void ZoneBroker::catch_up_all() {
+    std::vector<std::uint32_t> indexes;
+    for (std::uint32_t i = 0; i < rooms_.size(); ++i) {
+        if (rooms_[i] != nullptr) indexes.push_back(i);
+    }
+    std::vector<Position> now(indexes.size());
+    zone_.positions(indexes, now);
+    for (std::size_t i = 0; i < indexes.size(); ++i) {
+        Room* room = room_at(indexes[i]);
+        if (room != nullptr && now[i].offset > room->cursor.offset) catch_up(*room);
+    }
+}
+
+void ZoneBroker::drain() {
+    do {
+        positions_.clear();
+        if (zone_.drain(slot_, positions_)) {
+            ++overflows_;
+            catch_up_all();
+        }
+        for (const std::uint64_t position : positions_) deliver(position);
+    } while (!zone_.arm(slot_));
+    ring_pending();
+}
+
+}  // namespace rooms
