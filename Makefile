@@ -114,7 +114,7 @@ UNIT_FLAGS ?= -O1 -g $(SANITIZE)
 UNIT_TESTS := $(sort $(wildcard t/unit/*_test.cpp))
 UNIT_PROGRAMS = $(UNIT_TESTS:t/unit/%.cpp=$(UNIT)/%)
 UNIT_LIBS := -lcmocka -lcrypto -ljansson -lz -lpthread
-CXXFLAGS_ALL = -std=c++20 -Isrc -It $(WARNINGS) -Werror -fvisibility=hidden -DROOMS_FAULTS -MMD -MP
+CXXFLAGS_ALL = -std=c++20 -Isrc -It -I. $(WARNINGS) -Werror -fvisibility=hidden -DROOMS_FAULTS -MMD -MP
 
 unit = mkdir -p build && flock $(1).lock $(SUBMAKE) unit-programs UNIT=$(1) UNIT_FLAGS='$(2)'
 
