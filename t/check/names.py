@@ -10,8 +10,8 @@ def _read(pattern):
 
 
 def directives():
-    """Entries of ngx_command_t tables: a name, then where it may stand."""
-    return set(re.findall(r'ngx_string\("(rooms\w*)"\),\s*NGX_', _read("nginx/*.cpp")))
+    tables = re.findall(r"ngx_command_t \w+\[\] = \{(.*?)^\};", _read("nginx/*.cpp"), re.MULTILINE | re.DOTALL)
+    return set(re.findall(r'ngx_string\("(rooms\w*)"\)', "".join(tables)))
 
 
 def variables():
