@@ -12,7 +12,7 @@ constexpr std::string_view kUrl = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrs
 
 using Values = std::array<std::int8_t, 256>;  // by octet, -1: not in the alphabet
 
-constexpr Values values_of(std::string_view alphabet) {
+consteval Values values_of(std::string_view alphabet) {
     Values values{};
     values.fill(-1);
     for (std::size_t i = 0; i < alphabet.size(); ++i)

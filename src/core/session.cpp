@@ -149,19 +149,21 @@ std::optional<Event> Session::read_data(std::string_view part, Codec& codec, con
     const bool last = fin_ && remaining_ == 0;
     const bool whole = last && !pending_;  // nothing of it came before: no copy
     std::string_view plain = part;
+    InflateStatus status = InflateStatus::ok;
     if (compressed_) {
-        const InflateStatus status = inflate(part, last, codec, limits, plain);
-        if (status == InflateStatus::corrupt) return fail(CloseCode::invalid_data, "broken deflate data");
-        if (status == InflateStatus::too_big) return fail(CloseCode::too_big, "message too big");
-        if (status == InflateStatus::no_memory) return fail(CloseCode::internal_error, "out of memory");
+        status = inflate(part, last, codec, limits, plain);
     } else if (!whole && !part.empty()) {
         Bytes& data = pending().data;
         const auto rest = part.size() + static_cast<std::size_t>(remaining_);
         data.append(part, fin_ ? data.size() + rest : limits.max_message);
     }
-    if (message_ == Opcode::text && (!utf8_.feed(plain) || (last && !utf8_.complete())))
-        return fail(CloseCode::invalid_data, "invalid UTF-8");
+    // Text first: the verdict must not depend on how far inflating came in one go.
+    if (message_ == Opcode::text && !utf8_.feed(plain)) return fail(CloseCode::invalid_data, "invalid UTF-8");
+    if (status == InflateStatus::corrupt) return fail(CloseCode::invalid_data, "broken deflate data");
+    if (status == InflateStatus::too_big) return fail(CloseCode::too_big, "message too big");
+    if (status == InflateStatus::no_memory) return fail(CloseCode::internal_error, "out of memory");
     if (!last) return std::nullopt;
+    if (message_ == Opcode::text && !utf8_.complete()) return fail(CloseCode::invalid_data, "invalid UTF-8");
 
     Event event;
     event.type = Event::Type::message;
