@@ -70,14 +70,11 @@ public:
     template <typename Due>
     void expire(Monotonic now, Due&& due) {
         const Monotonic last = now / kTick;
-        if (next_tick_ == 0 || last - next_tick_ >= kSlots) {
-            next_tick_ = last >= kSlots ? last - kSlots + 1 : 0;
-        }
-        for (Monotonic tick = next_tick_; tick <= last; ++tick) {
-            next_tick_ = tick;
-            expire_slot(slots_[tick % kSlots], now, due);
-        }
+        Monotonic first = next_tick_;
+        if (first == 0 || last - first >= kSlots) first = last >= kSlots ? last - kSlots + 1 : 0;
         // The last slot's time is not over: it will be looked at again.
+        next_tick_ = last;
+        for (Monotonic tick = first; tick <= last; ++tick) expire_slot(slots_[tick % kSlots], now, due);
     }
 
 private:

@@ -1,0 +1,555 @@
+// The hub: what browsers are answered, who gets which publication, and what is left of a client that
+// has gone. The broker and the transport are played by the test, so that answers can come late.
+#include <cstring>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/base64.hpp"
+#include "core/frame.hpp"
+#include "core/hub.hpp"
+#include "minter.hpp"
+
+#include "cmocka.hpp"
+
+using namespace rooms;
+
+namespace {
+
+constexpr std::int64_t kNow = 1795332720690;
+
+// A broker of one process whose answers wait until they are let go.
+class TestBroker final : public Broker {
+public:
+    struct State {
+        Position position{0x9f3a1c, 0};
+        std::map<std::string, int> users;
+        Room* room = nullptr;
+    };
+
+    void publish(std::span<const PublishRequest>, PublishDone) override {}
+
+    void subscribe(Room& room, std::string_view user, std::optional<Position> since, SubscribeDone done) override {
+        auto answer = [this, &room, user = std::string(user), since, done = std::move(done)] {
+            SubscribeAnswer result;
+            if (refuse) {
+                result.full = *refuse;
+                result.reason = "not now";
+                done(result);
+                return;
+            }
+            State& state = rooms[room.name];
+            state.room = &room;
+            ++state.users[user];
+            room.cursor = state.position;
+            result.ok = true;
+            std::vector<Payload> missed;
+            if (since) {
+                result.recovered = since->epoch == state.position.epoch && since->offset <= state.position.offset;
+                for (std::uint64_t i = since->offset; result.recovered && i < state.position.offset; ++i) {
+                    missed.push_back(encode_frame(Opcode::text, "missed " + std::to_string(i + 1)));
+                }
+            }
+            result.missed = missed;
+            done(result);
+        };
+        if (late) {
+            waiting.push_back(std::move(answer));
+        } else {
+            answer();
+        }
+    }
+    void unsubscribe(Room& room, std::string_view user) override {
+        State& state = rooms[room.name];
+        assert_true(state.users[std::string(user)] > 0);
+        if (--state.users[std::string(user)] == 0) state.users.erase(std::string(user));
+    }
+    void release(Room& room) override {
+        ++released;
+        rooms[room.name].room = nullptr;
+    }
+    void presence(std::string_view room, PresenceDone done) override {
+        auto answer = [this, room = std::string(room), done = std::move(done)] {
+            PresenceAnswer result;
+            result.ok = !refuse;
+            for (const auto& [id, connections] : rooms[room].users) {
+                result.users.push_back({id, static_cast<std::uint32_t>(connections)});
+                result.connections += static_cast<std::uint64_t>(connections);
+            }
+            done(result);
+        };
+        if (late) {
+            waiting.push_back(std::move(answer));
+        } else {
+            answer();
+        }
+    }
+
+    void answer_all() {
+        while (!waiting.empty()) {
+            auto next = std::move(waiting.front());
+            waiting.pop_front();
+            next();
+        }
+    }
+    void event(RoomSink& sink, const std::string& room, const std::string& text) {
+        State& state = rooms[room];
+        ++state.position.offset;
+        if (state.room == nullptr) return;
+        state.room->cursor = state.position;
+        sink.on_publication(*state.room, encode_frame(Opcode::text, text));
+    }
+    int connections(const std::string& room) {
+        int total = 0;
+        for (const auto& user : rooms[room].users) total += user.second;
+        return total;
+    }
+
+    std::map<std::string, State> rooms;
+    std::deque<std::function<void()>> waiting;
+    std::optional<bool> refuse;  // value: full
+    bool late = false;
+    int released = 0;
+};
+
+std::string text_of(const Payload& frame) {
+    const std::string_view bytes = frame.view();
+    return std::string(bytes.substr(static_cast<std::uint8_t>(bytes[1]) == 126 ? 4 : 2));
+}
+
+class TestTransport final : public Transport {
+public:
+    void send(Client& client, Payload frame) override { inbox[client.handle].push_back(text_of(frame)); }
+    void fan_out(const Room& room, std::span<const Payload> frames) override {
+        ++fan_outs;
+        for (const std::int32_t handle : room.handles()) {
+            for (const Payload& frame : frames) inbox[handle].push_back(text_of(frame));
+        }
+    }
+    void close(Client& client, CloseCode code, std::string_view) override { closed[client.handle] = code; }
+    void token_changed(Client&) override { ++tokens_changed; }
+    void flush_later() override { flush_wanted = true; }
+
+    std::map<int, std::vector<std::string>> inbox;
+    std::map<int, CloseCode> closed;
+    int fan_outs = 0;
+    int tokens_changed = 0;
+    bool flush_wanted = false;
+};
+
+class TestMeter final : public HubMeter {
+public:
+    void on_error(ErrorCode code) override { ++errors[code]; }
+    void on_members(std::int64_t change) override { members += change; }
+    void on_rooms(std::int64_t change) override { rooms += change; }
+    std::map<ErrorCode, int> errors;
+    std::int64_t members = 0;
+    std::int64_t rooms = 0;
+};
+
+// One world a test: tenants may join their own rooms, session rooms come with the token.
+struct World {
+    World() {
+        auto pattern = Pattern::compile("tenant:$tenant", [](std::string_view name) -> std::optional<VariableSource> {
+            if (name == "tenant") return VariableSource{VariableSource::Kind::claim, 0};
+            return std::nullopt;
+        });
+        joins.push_back(*pattern);
+        rules.add(*pattern);
+        auto key = Key::from_file_text(Algorithm::hs256, minter::kSecret, "");
+        assert_true(!keys.add(std::move(*key)));
+        policy.rules = &rules;
+        policy.claim_paths = &paths;
+        policy.keys = &keys;
+        policy.token = &token_rules;
+        policy.max_rooms = 3;
+        policy.rate = {20, 10000};
+        hub.set_now({kNow, 1000});
+    }
+    ~World() {
+        for (auto& client : clients) {
+            if (client) hub.remove(*client);
+        }
+        assert_int_equal(meter.members, 0);
+        assert_int_equal(meter.rooms, 0);
+        assert_int_equal(hub.room_count(), 0);
+        for (auto& room : broker.rooms) assert_int_equal(broker.connections(room.first), 0);
+    }
+
+    static std::string payload(const std::string& user, const std::string& tenant, const std::string& more = "") {
+        return R"({"sub":")" + user + R"(","tenant_id":")" + tenant + R"(","exp":1795332900,"rooms":["session:*"])" +
+               more + "}";
+    }
+    Client& connect(const std::string& user, const std::string& tenant) {
+        auto client = std::make_unique<Client>();
+        client->policy = &policy;
+        client->handle = static_cast<int>(clients.size());
+        client->id = 100 + clients.size();
+        auto claims = Claims::read(payload(user, tenant), token_rules, kNow);
+        assert_true(claims.ok());
+        client->identity = Identity(*claims, paths, {});
+        clients.push_back(std::move(client));
+        hub.add(*clients.back());
+        return *clients.back();
+    }
+    void disconnect(Client& client) {
+        hub.remove(client);
+        clients[static_cast<std::size_t>(client.handle)].reset();
+    }
+    std::string token(const std::string& user, const std::string& tenant, const std::string& more = "") {
+        return token_of(payload(user, tenant, more));
+    }
+    static std::string token_of(const std::string& json) {
+        const std::string text = base64url_encode(R"({"alg":"HS256"})") + "." + base64url_encode(json);
+        return text + "." + base64url_encode(minter::hmac(EVP_sha256(), minter::kSecret, text));
+    }
+    std::string last(const Client& client) {
+        auto& inbox = transport.inbox[client.handle];
+        return inbox.empty() ? "" : inbox.back();
+    }
+    std::vector<std::string> take(const Client& client) { return std::exchange(transport.inbox[client.handle], {}); }
+
+    RuleSet rules;
+    std::vector<Pattern> joins;
+    std::vector<std::vector<std::string>> paths = {{"tenant_id"}};
+    KeySet keys;
+    TokenRules token_rules;
+    ClientPolicy policy;
+    TestBroker broker;
+    TestTransport transport;
+    TestMeter meter;
+    Hub hub{broker, transport, meter};
+    std::vector<std::unique_ptr<Client>> clients;
+};
+
+void assert_has(const std::string& text, const std::string& part) {
+    if (text.find(part) == std::string::npos) print_error("%s\n   has no\n%s\n", text.c_str(), part.c_str());
+    assert_true(text.find(part) != std::string::npos);
+}
+
+void a_new_client_is_told_who_it_is_and_where_it_was_joined(void**) {
+    World world;
+    world.policy.joins = &world.joins;
+    Client& client = world.connect("u1", "acme");
+    const auto inbox = world.take(client);
+    assert_int_equal(inbox.size(), 2);
+    assert_has(inbox[0], R"("type":"connected","userId":"u1")");
+    assert_has(inbox[0], R"("expiresAt":1795332900000)");
+    assert_has(inbox[1], R"("type":"subscribed","room":"tenant:acme","epoch":"9f3a1c","offset":0)");
+}
+
+void a_room_that_no_rule_opens_is_refused(void**) {
+    World world;
+    Client& client = world.connect("u1", "acme");
+    world.hub.on_message(client, R"({"type":"subscribe","room":"tenant:globex","ref":7})");
+    assert_has(world.last(client), R"("code":"forbidden","room":"tenant:globex")");
+    assert_has(world.last(client), "Access denied to tenant");
+    assert_has(world.last(client), R"("ref":7)");
+    world.hub.on_message(client, R"({"type":"presence","room":"tenant:globex"})");
+    assert_has(world.last(client), R"("code":"forbidden")");
+    assert_int_equal(world.meter.errors[ErrorCode::forbidden], 2);
+    assert_int_equal(world.hub.room_count(), 0);
+}
+
+void members_get_what_is_published_and_nobody_else(void**) {
+    World world;
+    Client& one = world.connect("u1", "acme");
+    Client& two = world.connect("u2", "acme");
+    Client& other = world.connect("u3", "globex");
+    for (Client* client : {&one, &two}) world.hub.on_message(*client, R"({"type":"subscribe","room":"session:1"})");
+    world.hub.on_message(other, R"({"type":"subscribe","room":"tenant:globex"})");
+    for (Client* client : {&one, &two, &other}) world.take(*client);
+    world.broker.event(world.hub, "session:1", "e1");
+    world.broker.event(world.hub, "session:1", "e2");
+    assert_true(world.transport.flush_wanted);
+    assert_true(world.take(one).empty());
+    world.hub.flush();
+    assert_int_equal(world.transport.fan_outs, 1);
+    assert_true(world.take(one) == (std::vector<std::string>{"e1", "e2"}));
+    assert_true(world.take(two) == (std::vector<std::string>{"e1", "e2"}));
+    assert_true(world.take(other).empty());
+    assert_int_equal(world.hub.messages_out(one), 4);  // connected, subscribed, two events
+    assert_true(world.hub.bytes_out(one) > 8);
+}
+
+void who_joins_now_does_not_get_what_waits_for_others(void**) {
+    World world;
+    Client& one = world.connect("u1", "acme");
+    world.hub.on_message(one, R"({"type":"subscribe","room":"session:1"})");
+    world.broker.event(world.hub, "session:1", "before");
+    Client& two = world.connect("u2", "acme");
+    world.hub.on_message(two, R"({"type":"subscribe","room":"session:1"})");
+    assert_has(world.last(two), R"("offset":1)");
+    world.take(two);
+    assert_has(world.last(one), "before");
+    world.broker.event(world.hub, "session:1", "after");
+    world.hub.flush();
+    assert_true(world.take(two) == std::vector<std::string>{"after"});
+}
+
+void a_second_subscribe_answers_and_doubles_nothing(void**) {
+    World world;
+    Client& client = world.connect("u1", "acme");
+    for (int i = 0; i < 2; ++i) world.hub.on_message(client, R"({"type":"subscribe","sessionId":1})");
+    const auto inbox = world.take(client);
+    assert_int_equal(inbox.size(), 3);
+    assert_has(inbox[1], R"("type":"subscribed","room":"session:1")");
+    assert_has(inbox[2], R"("type":"subscribed","room":"session:1")");
+    assert_int_equal(world.broker.connections("session:1"), 1);
+    world.broker.event(world.hub, "session:1", "once");
+    world.hub.flush();
+    assert_true(world.take(client) == std::vector<std::string>{"once"});
+}
+
+void a_position_brings_what_was_missed_before_what_is_new(void**) {
+    World world;
+    Client& client = world.connect("u1", "acme");
+    world.broker.rooms["session:1"].position.offset = 5;
+    world.hub.on_message(client, R"({"type":"subscribe","room":"session:1","since":{"epoch":"9f3a1c","offset":3}})");
+    world.broker.event(world.hub, "session:1", "new");
+    world.hub.flush();
+    auto inbox = world.take(client);
+    assert_has(inbox[1], R"("offset":5,"recovered":true)");
+    inbox.erase(inbox.begin(), inbox.begin() + 2);
+    assert_true(inbox == (std::vector<std::string>{"missed 4", "missed 5", "new"}));
+    world.hub.on_message(client, R"({"type":"subscribe","room":"session:2","since":{"epoch":"9f3a1c","offset":3}})");
+    assert_has(world.last(client), R"("recovered":false)");
+    world.hub.on_message(client, R"({"type":"subscribe","room":"session:3","since":{"epoch":"what","offset":0}})");
+    assert_has(world.last(client), R"("recovered":false)");
+}
+
+void a_gap_comes_before_anything_newer(void**) {
+    World world;
+    Client& client = world.connect("u1", "acme");
+    world.hub.on_message(client, R"({"type":"subscribe","room":"session:1"})");
+    world.take(client);
+    auto& state = world.broker.rooms["session:1"];
+    state.position.offset = 171;
+    state.room->cursor = state.position;
+    world.hub.on_gap(*state.room, "trimmed");
+    world.broker.event(world.hub, "session:1", "newer");
+    world.hub.flush();
+    const auto inbox = world.take(client);
+    assert_has(inbox[0], R"({"type":"gap","room":"session:1","epoch":"9f3a1c","offset":171,"reason":"trimmed"})");
+    assert_true(inbox[1] == "newer");
+}
+
+void unsubscribe_ends_the_membership_after_what_was_published_before(void**) {
+    World world;
+    Client& client = world.connect("u1", "acme");
+    world.hub.on_message(client, R"({"type":"subscribe","room":"session:1"})");
+    world.take(client);
+    world.broker.event(world.hub, "session:1", "before");
+    world.hub.on_message(client, R"({"type":"unsubscribe","room":"session:1","ref":"x"})");
+    auto inbox = world.take(client);
+    assert_true(inbox[0] == "before");
+    assert_has(inbox[1], R"({"type":"unsubscribed","room":"session:1","ref":"x"})");
+    assert_int_equal(world.hub.room_count(), 0);
+    assert_int_equal(world.broker.released, 1);
+    world.hub.on_message(client, R"({"type":"unsubscribe","room":"session:1"})");
+    assert_has(world.last(client), "unsubscribed");
+}
+
+void leaving_in_any_order_keeps_the_others(void**) {
+    World world;
+    std::vector<Client*> members;
+    for (int i = 0; i < 7; ++i) {
+        members.push_back(&world.connect("u" + std::to_string(i), "acme"));
+        world.hub.on_message(*members.back(), R"({"type":"subscribe","room":"session:1"})");
+        world.hub.on_message(*members.back(), R"({"type":"subscribe","room":"tenant:acme"})");
+    }
+    for (const std::size_t gone : {3u, 0u, 4u, 1u}) {
+        Client& client = *members[gone];
+        members.erase(members.begin() + static_cast<long>(gone));
+        world.disconnect(client);
+        for (Client* client_left : members) world.take(*client_left);
+        for (const char* room : {"session:1", "tenant:acme"}) world.broker.event(world.hub, room, room);
+        world.hub.flush();
+        for (Client* client_left : members) assert_int_equal(world.take(*client_left).size(), 2);
+    }
+}
+
+void an_answer_that_comes_late_finds_nobody_who_has_gone(void**) {
+    World world;
+    world.broker.late = true;
+    Client& client = world.connect("u1", "acme");
+    world.hub.on_message(client, R"({"type":"subscribe","room":"session:1"})");
+    world.hub.on_message(client, R"({"type":"presence","room":"session:1"})");
+    world.disconnect(client);
+    world.broker.answer_all();
+    assert_int_equal(world.broker.connections("session:1"), 0);
+    assert_int_equal(world.hub.room_count(), 0);
+}
+
+void an_unsubscribe_overtakes_a_subscribe_that_waits(void**) {
+    World world;
+    world.broker.late = true;
+    Client& client = world.connect("u1", "acme");
+    world.hub.on_message(client, R"({"type":"subscribe","room":"session:1"})");
+    world.hub.on_message(client, R"({"type":"unsubscribe","room":"session:1"})");
+    world.take(client);
+    world.broker.answer_all();
+    assert_true(world.take(client).empty());
+    assert_int_equal(world.broker.connections("session:1"), 0);
+}
+
+void two_subscribes_that_wait_make_one_member(void**) {
+    World world;
+    world.broker.late = true;
+    Client& client = world.connect("u1", "acme");
+    world.take(client);
+    for (int i = 0; i < 2; ++i) world.hub.on_message(client, R"({"type":"subscribe","room":"session:1"})");
+    world.broker.answer_all();
+    assert_int_equal(world.take(client).size(), 2);
+    assert_int_equal(world.broker.connections("session:1"), 1);
+}
+
+void a_broker_that_cannot_is_told_as_retryable(void**) {
+    World world;
+    Client& client = world.connect("u1", "acme");
+    world.broker.refuse = false;
+    world.hub.on_message(client, R"({"type":"subscribe","room":"session:1"})");
+    assert_has(world.last(client), R"("code":"unavailable")");
+    assert_has(world.last(client), R"("retryable":true)");
+    world.hub.on_message(client, R"({"type":"presence","room":"session:1"})");
+    assert_has(world.last(client), R"("code":"unavailable")");
+    world.broker.refuse = true;
+    world.hub.on_message(client, R"({"type":"subscribe","room":"session:1"})");
+    assert_has(world.last(client), R"("code":"limit")");
+}
+
+void rooms_are_limited_per_connection(void**) {
+    World world;
+    Client& client = world.connect("u1", "acme");
+    for (int i = 1; i <= 4; ++i) {
+        world.hub.on_message(client, R"({"type":"subscribe","room":"session:)" + std::to_string(i) + R"("})");
+    }
+    assert_has(world.last(client), R"("code":"limit","room":"session:4")");
+    world.hub.on_message(client, R"({"type":"subscribe","room":"session:3"})");
+    assert_has(world.last(client), "subscribed");
+    assert_int_equal(world.hub.room_count(), 3);
+}
+
+void too_many_messages_are_refused_and_then_closed(void**) {
+    World world;
+    Client& client = world.connect("u1", "acme");
+    world.take(client);
+    for (int i = 0; i < 21; ++i) world.hub.on_message(client, R"({"type":"ping"})");
+    assert_has(world.last(client), R"("code":"rate")");
+    assert_true(world.transport.closed.empty());
+    for (int i = 0; i < 20; ++i) world.hub.on_message(client, R"({"type":"ping"})");
+    assert_true(world.transport.closed[client.handle] == CloseCode::rate_limit);
+}
+
+void a_message_that_is_none_is_answered_and_the_client_lives(void**) {
+    World world;
+    Client& client = world.connect("u1", "acme");
+    world.hub.on_message(client, "{");
+    assert_has(world.last(client), R"("code":"bad_json")");
+    world.hub.on_message(client, R"({"type":"dance"})");
+    assert_has(world.last(client), R"("code":"unknown_type")");
+    world.hub.on_message(client, R"({"type":"subscribe","room":1})");
+    assert_has(world.last(client), "room must be a string");
+    world.hub.on_message(client, R"({"type":"ping","ref":"p"})");
+    assert_has(world.last(client), R"({"type":"pong","timestamp":1795332720690,"ref":"p"})");
+}
+
+void presence_names_users_once_and_counts_connections(void**) {
+    World world;
+    Client& one = world.connect("u1", "acme");
+    Client& tab = world.connect("u1", "acme");
+    Client& two = world.connect("u2", "acme");
+    for (Client* client : {&one, &tab, &two}) {
+        world.hub.on_message(*client, R"({"type":"subscribe","room":"session:1"})");
+    }
+    world.hub.on_message(two, R"({"type":"presence","room":"session:1"})");
+    assert_has(world.last(two),
+               R"("users":[{"id":"u1","connections":2},{"id":"u2","connections":1}],"count":3)");
+}
+
+void a_new_token_of_the_same_person_is_taken_and_rules_are_asked_again(void**) {
+    World world;
+    Client& client = world.connect("u1", "acme");
+    world.hub.on_message(client, R"({"type":"subscribe","room":"session:1"})");
+    world.hub.on_message(client, R"({"type":"subscribe","room":"tenant:acme"})");
+    const std::string narrower = World::token_of(R"({"sub":"u1","tenant_id":"acme","exp":1795333900})");
+    world.hub.on_message(client, R"({"type":"auth","token":")" + narrower + R"(","ref":1})");
+    const auto inbox = world.take(client);
+    assert_has(inbox[inbox.size() - 2], R"({"type":"auth:ok","expiresAt":1795333900000,"ref":1})");
+    assert_has(inbox.back(), R"("code":"forbidden","room":"session:1")");
+    assert_int_equal(world.transport.tokens_changed, 1);
+    assert_int_equal(world.broker.connections("session:1"), 0);
+    assert_int_equal(world.broker.connections("tenant:acme"), 1);
+}
+
+void a_token_of_somebody_else_changes_nothing(void**) {
+    World world;
+    Client& client = world.connect("u1", "acme");
+    for (const std::string& token : {world.token("u2", "acme"), world.token("u1", "globex"), std::string("junk")}) {
+        world.hub.on_message(client, R"({"type":"auth","token":")" + token + R"("})");
+        assert_has(world.last(client), R"("code":"bad_token")");
+    }
+    assert_int_equal(world.transport.tokens_changed, 0);
+    assert_true(client.identity.expires_at_ms() == 1795332900000);
+}
+
+void a_rule_that_ends_cancels_what_waits(void**) {
+    World world;
+    world.broker.late = true;
+    Client& client = world.connect("u1", "acme");
+    world.hub.on_message(client, R"({"type":"subscribe","room":"session:1","ref":"w"})");
+    const std::string narrower = World::token_of(R"({"sub":"u1","tenant_id":"acme","exp":1795333900})");
+    world.hub.on_message(client, R"({"type":"auth","token":")" + narrower + R"("})");
+    assert_has(world.last(client), R"("code":"forbidden","room":"session:1")");
+    world.broker.answer_all();
+    assert_int_equal(world.broker.connections("session:1"), 0);
+}
+
+void a_join_without_a_value_is_skipped_and_one_that_is_no_room_is_told(void**) {
+    World world;
+    world.policy.joins = &world.joins;
+    Client& nobody = world.connect("u1", "");
+    assert_int_equal(world.take(nobody).size(), 1);
+    Client& odd = world.connect("u1", "a b");
+    assert_has(world.last(odd), R"("code":"bad_room")");
+}
+
+void the_token_that_ends_is_announced(void**) {
+    World world;
+    Client& client = world.connect("u1", "acme");
+    world.hub.warn_expiry(client);
+    assert_has(world.last(client), R"({"type":"token:expiring","expiresAt":1795332900000})");
+}
+
+}  // namespace
+
+int main() {
+    const CMUnitTest tests[] = {
+        cmocka_unit_test(a_new_client_is_told_who_it_is_and_where_it_was_joined),
+        cmocka_unit_test(a_room_that_no_rule_opens_is_refused),
+        cmocka_unit_test(members_get_what_is_published_and_nobody_else),
+        cmocka_unit_test(who_joins_now_does_not_get_what_waits_for_others),
+        cmocka_unit_test(a_second_subscribe_answers_and_doubles_nothing),
+        cmocka_unit_test(a_position_brings_what_was_missed_before_what_is_new),
+        cmocka_unit_test(a_gap_comes_before_anything_newer),
+        cmocka_unit_test(unsubscribe_ends_the_membership_after_what_was_published_before),
+        cmocka_unit_test(leaving_in_any_order_keeps_the_others),
+        cmocka_unit_test(an_answer_that_comes_late_finds_nobody_who_has_gone),
+        cmocka_unit_test(an_unsubscribe_overtakes_a_subscribe_that_waits),
+        cmocka_unit_test(two_subscribes_that_wait_make_one_member),
+        cmocka_unit_test(a_broker_that_cannot_is_told_as_retryable),
+        cmocka_unit_test(rooms_are_limited_per_connection),
+        cmocka_unit_test(too_many_messages_are_refused_and_then_closed),
+        cmocka_unit_test(a_message_that_is_none_is_answered_and_the_client_lives),
+        cmocka_unit_test(presence_names_users_once_and_counts_connections),
+        cmocka_unit_test(a_new_token_of_the_same_person_is_taken_and_rules_are_asked_again),
+        cmocka_unit_test(a_token_of_somebody_else_changes_nothing),
+        cmocka_unit_test(a_rule_that_ends_cancels_what_waits),
+        cmocka_unit_test(a_join_without_a_value_is_skipped_and_one_that_is_no_room_is_told),
+        cmocka_unit_test(the_token_that_ends_is_announced),
+    };
+    return cmocka_run_group_tests(tests, nullptr, nullptr);
+}
