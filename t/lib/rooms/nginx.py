@@ -10,7 +10,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 
@@ -78,6 +77,28 @@ def _library(name):
     return os.path.realpath(found)
 
 
+class _Adopted:
+    """A process that is not our child: the part of Popen that Nginx uses."""
+
+    def __init__(self, pid):
+        self.pid = pid
+
+    def poll(self):
+        return None if alive(self.pid) else 0
+
+    def wait(self, timeout=None):
+        end = time.monotonic() + (timeout or TIMEOUT)
+        while alive(self.pid):
+            if time.monotonic() > end:
+                raise subprocess.TimeoutExpired("nginx", timeout)
+            time.sleep(0.01)
+        return 0
+
+    def kill(self):
+        for pid in children(self.pid) + [self.pid]:
+            _signal(pid, signal.SIGKILL)
+
+
 def make_certificate(directory):
     """server.crt and server.key (P-256, localhost and 127.0.0.1) in directory."""
     key, cert = os.path.join(directory, "server.key"), os.path.join(directory, "server.crt")
@@ -94,9 +115,10 @@ class Nginx:
     regexes of [alert]/[crit]/[emerg] lines that this test causes on purpose."""
 
     def __init__(self, locations="", server="", http="", events="", main="", conf=None, files=None, workers=2,
-                 tls=False, tls_options="", expect=(), name="nginx", start=True, env=None, module=True):
+                 tls=False, tls_options="", expect=(), name="nginx", start=True, env=None, module=True, daemon=False):
         self.name = name
         self.module = module        # False: a plain nginx, e.g. a proxy in front
+        self.daemon = daemon        # needed for upgrade_binary(): nginx ignores USR2 while its parent is the same
         self.dir = tempfile.mkdtemp(prefix="rooms-t-")
         os.chmod(self.dir, 0o755)
         self.port = free_port()
@@ -111,6 +133,7 @@ class Nginx:
         self.env = dict(env or {})
         self.process = None
         self.stopped = False
+        self.former = []                # masters replaced by upgrade_binary()
         self.checked_to = 0
         self.changed_workers = False    # by reload() or kill_worker(), since the last check
         self.problems = None
@@ -156,7 +179,7 @@ class Nginx:
                    "ssl_certificate @DIR@/server.crt;\nssl_certificate_key @DIR@/server.key;\n")
         return self.fill(f"""{user}
 {keep}
-daemon off;
+daemon {"on" if self.daemon else "off"};
 master_process on;
 worker_processes {self.workers_wanted};
 pid @DIR@/nginx.pid;
@@ -164,7 +187,7 @@ error_log @DIR@/error.log info;
 {f"load_module {MODULE};" if self.module else ""}
 {part['main']}
 events {{
-    worker_connections 4096;
+    {"" if "worker_connections" in part['events'] else "worker_connections 4096;"}
     {part['events']}
 }}
 http {{
@@ -216,6 +239,11 @@ http {{
                                         stdin=subprocess.DEVNULL, stdout=self.output, stderr=self.output,
                                         env=self._environment(), preexec_fn=_die_with_parent)
         self.stopped = False
+        if self.daemon:
+            code = self.process.wait(30 * SCALE)
+            assert code == 0, f"nginx did not start:\n{self.log()[-3000:]}{self.read('output.txt')[-3000:]}"
+            wait_until(lambda: self.read("nginx.pid").strip(), "the pid file")
+            self.process = _Adopted(int(self.read("nginx.pid")))
 
         def up():
             if self.process.poll() is not None:
@@ -285,6 +313,19 @@ http {{
         wait_until(lambda: pid not in self.processes() and len(self.workers()) >= self.workers_wanted,
                    "a new worker after a kill")
 
+    def upgrade_binary(self, quit_old=True):
+        """USR2 (a server with daemon=True): a new master beside the old one, then QUIT to the old one.
+        Returns the old master's process; from here on this object is the new master."""
+        old, self.changed_workers = self.process, True
+        os.kill(old.pid, signal.SIGUSR2)
+        wait_until(lambda: self.read("nginx.pid").strip() not in ("", str(old.pid)), "the new master's pid file")
+        self.process = _Adopted(int(self.read("nginx.pid")))
+        wait_until(lambda: len(self.workers()) >= self.workers_wanted, "the new master's workers")
+        if quit_old:
+            os.kill(old.pid, signal.SIGQUIT)
+        self.former.append(old)
+        return old
+
     def stop(self, how=signal.SIGQUIT, timeout=None):
         """Ends it (QUIT by default) and returns the list of problems, empty when clean. May be called twice."""
         if self.stopped:
@@ -292,6 +333,10 @@ http {{
         problems = []
         if self.process is not None:
             self.seen = set(self.processes())
+            for old in self.former:
+                if old.poll() is None:
+                    problems.append(f"the old master {old.pid} still runs")
+                    old.kill()
             if self.is_running():
                 self.send_signal(how)
             try:
