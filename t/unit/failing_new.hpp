@@ -18,13 +18,30 @@ inline void* allocate_or_throw(std::size_t size) {
     throw std::bad_alloc();
 }
 
-void* operator new(std::size_t size) { return allocate_or_throw(size); }
-void* operator new[](std::size_t size) { return allocate_or_throw(size); }
-void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return allocate_or_null(size); }
-void* operator new[](std::size_t size, const std::nothrow_t&) noexcept { return allocate_or_null(size); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete(void* memory, const std::nothrow_t&) noexcept { std::free(memory); }
-void operator delete[](void* memory, const std::nothrow_t&) noexcept { std::free(memory); }
+// Never inline: gcc would see free() end what new began, and valgrind, which puts its own in the
+// place of these, would see one half of a pair only.
+#define ROOMS_REPLACED [[gnu::noinline]]
+
+ROOMS_REPLACED void* operator new(std::size_t size) { return allocate_or_throw(size); }
+ROOMS_REPLACED void* operator new[](std::size_t size) { return allocate_or_throw(size); }
+ROOMS_REPLACED void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+    return allocate_or_null(size);
+}
+ROOMS_REPLACED void* operator new[](std::size_t size, const std::nothrow_t&) noexcept {
+    return allocate_or_null(size);
+}
+ROOMS_REPLACED void operator delete(void* memory) noexcept { std::free(memory); }
+ROOMS_REPLACED void operator delete[](void* memory) noexcept { std::free(memory); }
+ROOMS_REPLACED void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+ROOMS_REPLACED void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
+ROOMS_REPLACED void operator delete(void* memory, const std::nothrow_t&) noexcept { std::free(memory); }
+ROOMS_REPLACED void operator delete[](void* memory, const std::nothrow_t&) noexcept { std::free(memory); }
+
+// False under valgrind: a test that counts on failures skips itself.
+inline bool allocations_can_fail() {
+    allocations_left = 0;
+    void* const memory = ::operator new(1, std::nothrow);
+    ::operator delete(memory);
+    allocations_left = -1;
+    return !memory;
+}
