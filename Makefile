@@ -132,8 +132,8 @@ valgrind: ## the unit tests under valgrind
 coverage: ## line coverage of src/core by the unit tests; fails below 95 %
 	@$(call unit,build/unit-cov,-O0 -g --coverage)
 	@find build/unit-cov -name '*.gcda' -delete
-	@ROOMS_UNIT_DIR=build/unit-cov prove -q t/00_unit.t
-	@$(PYTHON) t/check/coverage.py build/unit-cov 95
+	@ROOMS_UNIT_DIR=build/unit-cov prove -q t/00_unit.t || failed=1; \
+	$(PYTHON) t/check/coverage.py build/unit-cov 95; test -z "$${failed-}"
 
 unit-programs: $(UNIT_PROGRAMS)
 

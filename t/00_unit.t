@@ -5,6 +5,7 @@
 # ROOMS_UNIT_DIR: where the programs are (build/unit). ROOMS_VALGRIND=1: run them under valgrind.
 # Programs are made by `make unit-build`; a test source without its program is a failure.
 
+import concurrent.futures
 import os
 import pathlib
 import re
@@ -37,7 +38,7 @@ def diagnose(text):
 
 
 def run(program):
-    name = program.name.removesuffix("_test")
+    """Exit status, or why there is none; what it printed; what it complained about."""
     env = dict(os.environ, CMOCKA_MESSAGE_OUTPUT="tap",
                ASAN_OPTIONS="detect_leaks=1:abort_on_error=0",
                UBSAN_OPTIONS="print_stacktrace=1")
@@ -45,12 +46,14 @@ def run(program):
         done = subprocess.run(VALGRIND + [str(program)], stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=TIMEOUT,
                               env=env, cwd=ROOT, text=True, errors="replace", check=False)
-        status, out, err = done.returncode, done.stdout, done.stderr
+        return done.returncode, done.stdout, done.stderr
     except subprocess.TimeoutExpired as late:
-        status = f"no end within {TIMEOUT} s"
-        out = (late.stdout or b"").decode(errors="replace")
-        err = (late.stderr or b"").decode(errors="replace")
+        return (f"no end within {TIMEOUT} s", (late.stdout or b"").decode(errors="replace"),
+                (late.stderr or b"").decode(errors="replace"))
 
+
+def retell(program, status, out, err):
+    name = program.name.removesuffix("_test")
     planned, seen, bad = 0, 0, 0
     for line in out.splitlines():
         if plan := PLAN.match(line):
@@ -73,12 +76,14 @@ def run(program):
 def main():
     sources = sorted((ROOT / "t/unit").glob("*_test.cpp"))
     print(f"# {len(sources)} programs in {DIR}")
-    for source in sources:
-        program = DIR / source.stem
-        if os.access(program, os.X_OK):
-            run(program)
-        else:
-            report(False, f"{source.stem}: not built, `make unit-build`")
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = [(source, pool.submit(run, DIR / source.stem) if os.access(DIR / source.stem, os.X_OK) else None)
+                   for source in sources]
+        for source, result in results:
+            if result:
+                retell(DIR / source.stem, *result.result())
+            else:
+                report(False, f"{source.stem}: not built, `make unit-build`")
     print(f"1..{count}", flush=True)
     return 1 if failed else 0
 
