@@ -3,12 +3,15 @@
 
 #include <cstring>
 
+#include "core/json_bytes.hpp"
 #include "core/utf8.hpp"
 
 namespace rooms {
 namespace {
 
-constexpr bool is_space(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
+using json_bytes::is_space;
+using json_bytes::skip_plain;
+
 constexpr bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
 constexpr int hex_value(char c) {
@@ -23,24 +26,6 @@ std::string byte_text(char c) {
     const auto byte = static_cast<unsigned char>(c);
     if (byte > 0x20 && byte < 0x7f) return std::string("'") + c + "'";
     return std::string("0x") + kHex[byte >> 4] + kHex[byte & 15];
-}
-
-// Moves over bytes that need no look at in a string: eight at a time, since most of a body is
-// text. Stops at or before a quote, a backslash, a control character or a byte beyond ASCII.
-const char* skip_plain(const char* at, const char* end) {
-    constexpr std::uint64_t kOnes = 0x0101010101010101;
-    constexpr std::uint64_t kHigh = 0x8080808080808080;
-    while (end - at >= 8) {
-        std::uint64_t word = 0;
-        std::memcpy(&word, at, 8);
-        const std::uint64_t quote = word ^ (kOnes * '"');
-        const std::uint64_t backslash = word ^ (kOnes * '\\');
-        const std::uint64_t stop = (quote - kOnes) | (backslash - kOnes) | (word - kOnes * 0x20);
-        // Borrows between bytes can only stop it too early, never too late.
-        if ((stop | word) & kHigh) break;
-        at += 8;
-    }
-    return at;
 }
 
 // The four hex digits behind "\u", or -1.
@@ -143,8 +128,6 @@ bool Scanner::string() {
             continue;
         }
         if (byte < 0x20) return fail("control character " + byte_text(*at_) + " in a string");
-        ++at_;
-        if (byte < 0x80) continue;
         ascii = false;
         while (at_ != end_ && static_cast<unsigned char>(*at_) >= 0x80) ++at_;
     }

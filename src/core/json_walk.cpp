@@ -8,17 +8,19 @@
 #include <utility>
 
 #include "core/json.hpp"
+#include "core/json_bytes.hpp"
 
 namespace rooms {
 namespace {
 
-constexpr bool is_space(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
+using json_bytes::is_space;
 
-const char* walk_string(const char* at) {
-    for (++at; *at != '"'; ++at) {
+const char* walk_string(const char* at, const char* end) {
+    for (++at;; ++at) {
+        at = json_bytes::skip_plain(at, end);
+        if (*at == '"') return at + 1;
         if (*at == '\\') ++at;
     }
-    return at + 1;
 }
 
 const char* walk_space(const char* at, const char* end) {
@@ -28,7 +30,7 @@ const char* walk_space(const char* at, const char* end) {
 
 const char* walk_value(const char* at, const char* end, JsonType& type) {
     switch (*at) {
-        case '"': type = JsonType::string; return walk_string(at);
+        case '"': type = JsonType::string; return walk_string(at, end);
         case '{': type = JsonType::object; break;
         case '[': type = JsonType::array; break;
         case 't': type = JsonType::boolean; return at + 4;
@@ -43,7 +45,7 @@ const char* walk_value(const char* at, const char* end, JsonType& type) {
     for (;;) {
         const char byte = *at;
         if (byte == '"') {
-            at = walk_string(at);
+            at = walk_string(at, end);
             continue;
         }
         ++at;
@@ -94,7 +96,7 @@ bool JsonMembers::next(JsonMember& member) {
     if (*at_ == ',') at_ = walk_space(at_ + 1, end_);
     if (*at_ == '}') return false;
     const char* const name = at_;
-    at_ = walk_string(at_);
+    at_ = walk_string(at_, end_);
     member.raw_name = between(name, at_);
     member.unescaped.clear();
     if (member.escaped()) {

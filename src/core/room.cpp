@@ -1,19 +1,28 @@
 #include "core/room.hpp"
 
+#include <array>
+
 namespace rooms {
 namespace {
 
 constexpr bool is_lower(char c) { return c >= 'a' && c <= 'z'; }
 constexpr bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
+// A look-up, for every command and every publication asks it for each byte of a room.
+constexpr std::array<bool, 256> kIdBytes = [] {
+    std::array<bool, 256> bytes{};
+    for (const char c : std::string_view("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                         "0123456789_.:@~-")) {
+        bytes[static_cast<unsigned char>(c)] = true;
+    }
+    return bytes;
+}();
+
 constexpr std::string_view kIdSuffix = "Id";
 
 }  // namespace
 
-bool is_room_byte(char byte) {
-    return is_lower(byte) || is_digit(byte) || (byte >= 'A' && byte <= 'Z') || byte == '_' ||
-           byte == '.' || byte == ':' || byte == '@' || byte == '~' || byte == '-';
-}
+bool is_room_byte(char byte) { return kIdBytes[static_cast<unsigned char>(byte)]; }
 
 std::optional<RoomName> parse_room(std::string_view room) {
     const std::size_t colon = room.substr(0, kMaxRoomKind + 1).find(':');
@@ -25,7 +34,7 @@ std::optional<RoomName> parse_room(std::string_view room) {
     }
     if (name.id.empty() || name.id.size() > kMaxRoomId) return std::nullopt;
     for (const char c : name.id) {
-        if (!is_room_byte(c)) return std::nullopt;
+        if (!kIdBytes[static_cast<unsigned char>(c)]) return std::nullopt;
     }
     return name;
 }
