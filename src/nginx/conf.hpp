@@ -11,35 +11,54 @@
 #include <vector>
 
 #include "core/history.hpp"
-#include "core/key.hpp"
+#include "core/key_set.hpp"
 #include "core/rate.hpp"
 #include "core/rules.hpp"
-#include "core/secret.hpp"
 #include "core/session.hpp"
 #include "core/token.hpp"
+#include "nginx/backend_access.hpp"
 #include "nginx/ngx.hpp"
+#include "nginx/origin_rules.hpp"
 
 namespace rooms {
+
+struct Level;
 
 enum class Endpoint : std::uint8_t { none, socket, echo, publish, status };
 enum class AuthFailure : std::uint8_t { close, http };
 enum class AccessLog : std::uint8_t { end, upgrade };
 
-// `rooms_claim $var NAME …`, and every $rooms_claim_NAME that the configuration mentions.
+// Where something was written, for faults that are found only when everything has been read.
+struct Place {
+    std::string file;
+    ngx_uint_t line = 0;
+};
+
+// `rooms_claim $var NAME …`.
 struct ClaimVariable {
-    ngx_str_t name;                 // of the variable, without $
+    std::string name;               // of the variable, in lower case, without $
     std::vector<std::string> path;  // of the claim
-    ngx_int_t index = NGX_ERROR;    // nginx's index, so that a value can be kept beyond the handshake
+};
+
+// A variable of nginx which one of our directives reads.
+struct UsedVariable {
+    std::string name;  // in lower case, without $
+    const char* directive;
+    Place place;
 };
 
 struct MainConf {
     ngx_str_t zone_name = ngx_null_string;
     std::size_t zone_size = 0;
-    ngx_shm_zone_t* zone = nullptr;          // set once any location of ours exists
+    ngx_shm_zone_t* zone = nullptr;  // set once any location of ours exists
     HistoryRules history;
+    std::vector<std::string> history_patterns;  // as written, against repeats
     std::vector<std::unique_ptr<ClaimVariable>> claims;
-    std::vector<std::string> token_arguments;  // names of $arg_… that carry tokens; "token" is always one
-    bool used = false;                       // some location has a handler of ours
+    std::vector<UsedVariable> used_variables;
+    std::vector<std::string> token_arguments;       // lower case: $arg_… that carry tokens, and "token"
+    std::vector<ngx_http_core_loc_conf_t*> levels;  // servers, locations, if{}: each may have an error log
+    bool used = false;                              // some location has a handler of ours
+    bool reads_tokens = false;                      // some location has a handler or keys of ours
 };
 
 // `rooms_allow` and `rooms_join` of a location, compiled. RuleSet and Pattern speak of values by index:
@@ -51,16 +70,6 @@ struct RoomRules {
     std::vector<ngx_int_t> captured;  // indices of nginx variables
 };
 
-// `rooms_origin`. Nothing set: Origin's host and port must be those of Host.
-struct OriginRules {
-    bool any = false;
-    std::vector<std::string> exact;
-    std::vector<ngx_regex_t*> patterns;
-
-    // `origin` empty: no such header, which passes.
-    [[nodiscard]] bool allows(std::string_view origin, std::string_view host) const;
-};
-
 // `rooms_max_connections N [per=$variable]`.
 struct ConnectionLimit {
     std::uint32_t max = 0;
@@ -68,49 +77,49 @@ struct ConnectionLimit {
     std::uint64_t id = 0;            // hash of the directive's text: equal limits count together
 };
 
-// Who may use a backend's endpoint (`rooms_publish`, `rooms_status`): security.md S57–S59.
-struct BackendAccess {
-    bool has_secret = false;
-    SecretFile secret;
-    ngx_array_t* cidrs = nullptr;  // of ngx_cidr_t; null: not given
-};
-
 struct Heartbeat {
-    ngx_msec_t interval = NGX_CONF_UNSET_MSEC;
-    ngx_msec_t timeout = NGX_CONF_UNSET_MSEC;
+    ngx_msec_t interval = 30000;
+    ngx_msec_t timeout = 10000;
 };
 
 struct Compression {
-    ngx_flag_t on = NGX_CONF_UNSET;
-    std::size_t min = NGX_CONF_UNSET_SIZE;
-    ngx_int_t level = NGX_CONF_UNSET;
+    bool on = false;
+    std::size_t min = 256;
+    int level = 1;
 };
 
+// Everything is set, by default or by inheritance, once the configuration has been read.
 struct LocationConf {
     Endpoint endpoint = Endpoint::none;
     BackendAccess* access = nullptr;  // publish, status
 
-    // tokens; keys is null where the level has none (the socket endpoint then fails `nginx -t`)
+    // tokens; keys is null where no level has any: never so where endpoint is socket
     KeySet* keys = nullptr;
     TokenRules token;
     ngx_http_complex_value_t* token_value = nullptr;  // rooms_jwt_token; null: the three default places
+    const std::vector<std::string>* token_arguments = nullptr;  // read by it; null: "token"
     AuthFailure auth_failure = AuthFailure::close;
 
-    RoomRules* rules = nullptr;
-    OriginRules* origins = nullptr;
-    std::vector<ConnectionLimit>* connection_limits = nullptr;
+    RoomRules* rules = nullptr;  // null: no level has any, everything is closed
+    OriginRules* origins = nullptr;  // null: the default rule of OriginRules
+    std::vector<ConnectionLimit>* connection_limits = nullptr;  // null: none
 
     WireLimits wire;
-    ngx_uint_t max_rooms = NGX_CONF_UNSET_UINT;
+    ngx_uint_t max_rooms = 128;
     RateLimit rate;
-    std::size_t send_queue = NGX_CONF_UNSET_SIZE;
+    std::size_t send_queue = 1 << 20;
     Heartbeat heartbeat;
     Compression compression;
-    ngx_msec_t drain = NGX_CONF_UNSET_MSEC;
+    ngx_msec_t drain = 3000;
     AccessLog access_log = AccessLog::end;
+
+    ngx_http_handler_pt handler = nullptr;  // of the endpoint, for if{} below
+    Level* level = nullptr;  // what was written here, and inherited; for the merge only
 };
 
 [[nodiscard]] MainConf* main_conf(ngx_http_request_t* r);
+// Null where the configuration has no http{}, or it has none of ours.
+[[nodiscard]] MainConf* main_conf(ngx_cycle_t* cycle);
 [[nodiscard]] LocationConf* location_conf(ngx_http_request_t* r);
 
 // The directives, for the module's definition.

@@ -2,11 +2,15 @@
 // will say of the socket it became.
 //
 // Lives in the request's pool, found through the module's context slot, or after an internal redirect
-// (which empties that slot) through its pool cleanup. Never holds token bytes longer than needed.
+// (which empties that slot) through its pool cleanup. Subrequests share that of their main request.
+// Never holds token bytes longer than needed.
 #pragma once
 
 #include <cstdint>
 #include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "core/token.hpp"
 #include "nginx/conf.hpp"
@@ -17,20 +21,32 @@ namespace rooms {
 enum class TokenVerdict : std::uint8_t { unread, absent, refused, accepted };
 
 struct RequestState {
-    ngx_str_t token = ngx_null_string;  // our copy; overwritten after the verification
+    ngx_str_t token = ngx_null_string;  // our copy; wiped once the endpoint has its verdict
     bool token_taken = false;           // the rewrite phase has looked for it
     TokenVerdict verdict = TokenVerdict::unread;
+    TokenError::Reason reason{};        // REQUIRES refused
+    const LocationConf* judge = nullptr;  // whose keys and rules the verdict is by
     std::optional<Claims> claims;       // REQUIRES accepted; dropped after the upgrade
+    std::vector<ngx_str_t> in_headers;  // where else the token stands, until the log phase
+    std::vector<std::pair<std::string, ngx_str_t>> kept;  // variables, once the claims are dropped
 
     // for the access log; written before the request's log phase
     std::uint32_t close_code = 0;
     std::uint64_t messages_in = 0;
     std::uint64_t messages_out = 0;
     std::uint32_t joined = 0;
+
+    RequestState() = default;
+    RequestState(const RequestState&) = delete;
+    RequestState& operator=(const RequestState&) = delete;
+    ~RequestState() { wipe_token(); }
+    void wipe_token();
 };
 
 // nullptr only where memory ran out.
 [[nodiscard]] RequestState* request_state(ngx_http_request_t* r);
+// nullptr where there is none yet.
+[[nodiscard]] RequestState* find_request_state(ngx_http_request_t* r);
 
 // Rewrite phase: finds the token (rooms_jwt_token, or subprotocol, Authorization, ?token=), copies it
 // and overwrites its bytes in the request line, arguments and URI. NGX_DECLINED, or an HTTP error.
@@ -40,17 +56,14 @@ ngx_int_t take_token(ngx_http_request_t* r);
 // earlier), and the token's bytes in the headers. Always NGX_OK.
 ngx_int_t scrub_token(ngx_http_request_t* r);
 
-// Verifies the token once, lazily; the verdict stays. The reason of a refusal goes to the log at info.
+// Verifies the token once, lazily; the verdict stays for all locations with the same keys and rules.
+// The reason of a refusal goes to the log at info. In a location without keys: unread.
 TokenVerdict verify_request(ngx_http_request_t* r);
 
-// Evaluates the module's variables now, for the access log: the claims go with the handshake.
+// Gives every variable made of claims its value for good, so that the claims can be dropped.
 void keep_claim_variables(ngx_http_request_t* r);
 
 // Adds the module's variables. NGX_OK or NGX_ERROR.
 ngx_int_t add_variables(ngx_conf_t* cf);
-
-// Puts a filter before the error log's description of requests, so that the line of a request which
-// was cut off in the middle does not show its token. Called once the listening sockets are known.
-void guard_error_log(ngx_cycle_t* cycle);
 
 }  // namespace rooms

@@ -1,0 +1,75 @@
+// Plain searching: the texts are a request line, a header or a line of the log.
+#include "nginx/mask.hpp"
+
+#include <algorithm>
+
+#include "core/ascii.hpp"
+
+namespace rooms {
+namespace {
+
+constexpr std::size_t kMinSecretBytes = 16;
+constexpr std::size_t kMinJwt = 20;  // shorter runs that begin with eyJ are words
+
+std::string_view view(std::span<const char> text) { return {text.data(), text.size()}; }
+
+bool is_name_byte(char c) { return is_alpha(c) || is_digit(c) || c == '_' || c == '-'; }
+bool is_token_byte(char c) { return is_name_byte(c) || c == '.'; }
+
+bool ends_argument(char c) {
+    return c == '&' || c == ' ' || c == '"' || c == '#' || c == '\r' || c == '\n' || c == '\t' || c == '\0';
+}
+bool ends_credential(char c) { return c == ',' || ends_argument(c); }
+
+template <typename Ends>
+std::size_t mask_until(std::span<char> text, std::size_t at, Ends&& ends) {
+    while (at < text.size() && !ends(text[at])) text[at++] = '*';
+    return at;
+}
+
+bool at_caseless(std::string_view text, std::size_t at, std::string_view what) {
+    return text.size() - at >= what.size() && equal_caseless(text.substr(at, what.size()), what);
+}
+
+}  // namespace
+
+void mask_arguments(std::span<char> text, std::span<const std::string> names) {
+    const std::string_view all = view(text);
+    for (std::size_t equals = all.find('='); equals != all.npos; equals = all.find('=', equals + 1)) {
+        const bool secret = std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+            if (name.size() > equals) return false;
+            const std::size_t begin = equals - name.size();
+            return at_caseless(all, begin, name) && (begin == 0 || !is_name_byte(all[begin - 1]));
+        });
+        if (secret) mask_until(text, equals + 1, ends_argument);
+    }
+}
+
+void mask_bytes(std::span<char> text, std::string_view secret) {
+    if (secret.size() < kMinSecretBytes) return;
+    const std::string_view all = view(text);
+    for (std::size_t at = all.find(secret); at != all.npos; at = all.find(secret, at + secret.size())) {
+        std::fill_n(text.begin() + static_cast<std::ptrdiff_t>(at), secret.size(), '*');
+    }
+}
+
+void mask_credentials(std::span<char> text) {
+    const std::string_view all = view(text);
+    for (const std::string_view mark : {std::string_view("Bearer "), std::string_view("rooms.bearer.")}) {
+        for (std::size_t at = 0; at + mark.size() < all.size(); ++at) {
+            if (!at_caseless(all, at, mark)) continue;
+            at += mark.size();
+            while (at < all.size() && all[at] == ' ') ++at;
+            at = mask_until(text, at, ends_credential);
+        }
+    }
+    for (std::size_t at = all.find("eyJ"); at != all.npos; at = all.find("eyJ", at + 1)) {
+        if (at != 0 && is_token_byte(all[at - 1])) continue;
+        std::size_t end = at;
+        while (end < all.size() && is_token_byte(all[end])) ++end;
+        if (end - at < kMinJwt) continue;
+        mask_until(text, at, [&](char c) { return !is_token_byte(c); });
+    }
+}
+
+}  // namespace rooms

@@ -1,0 +1,176 @@
+// Where the token comes from and what is thought of it.
+#include "nginx/request_state.hpp"
+
+#include <openssl/crypto.h>
+
+#include "core/handshake.hpp"
+#include "nginx/guard.hpp"
+#include "nginx/headers.hpp"
+#include "nginx/scrub.hpp"
+
+namespace rooms {
+namespace {
+
+constexpr std::string_view kDefaultArgument = "token";
+
+// Its address marks the state among the pool's cleanups.
+void destroy_state(void* data) { static_cast<RequestState*>(data)->~RequestState(); }
+
+std::int64_t wall_ms() {
+    const ngx_time_t* now = ngx_timeofday();
+    return static_cast<std::int64_t>(now->sec) * 1000 + static_cast<std::int64_t>(now->msec);
+}
+
+std::optional<std::string_view> token_in_protocols(ngx_http_request_t* r) {
+    std::vector<HeaderField> fields;
+    for_each_header(r, [&](const ngx_table_elt_t& header) {
+        if (equal_caseless(view(header.key), "Sec-WebSocket-Protocol")) {
+            fields.push_back({view(header.key), view(header.value)});
+        }
+        return false;
+    });
+    const auto element = find_protocol(fields, kBearerProtocol);
+    if (!element) return std::nullopt;
+    return element->substr(kBearerProtocol.size());
+}
+
+// The token as it stands in the request; empty: none.
+std::string_view find_token(ngx_http_request_t* r, const LocationConf& conf) {
+    if (conf.token_value != nullptr) {
+        ngx_str_t value;
+        if (ngx_http_complex_value(r, conf.token_value, &value) != NGX_OK) return {};
+        return bearer_of(view(value)).value_or(view(value));
+    }
+    if (const auto token = token_in_protocols(r)) return *token;
+    if (const auto* header = r->headers_in.authorization; header != nullptr) {
+        if (const auto token = bearer_of(view(header->value))) return *token;
+    }
+    ngx_str_t name = ngx_view(kDefaultArgument);
+    ngx_str_t value = ngx_null_string;
+    if (ngx_http_arg(r, name.data, name.len, &value) == NGX_OK) return view(value);
+    return {};
+}
+
+// Arguments may be written with %xx, which no token has itself. NGX_ERROR where memory ran out.
+ngx_int_t copy_token(ngx_http_request_t* r, std::string_view found, RequestState& state) {
+    state.wipe_token();
+    if (found.empty()) return NGX_OK;
+    auto* copy = static_cast<u_char*>(ngx_pnalloc(r->pool, found.size()));
+    if (copy == nullptr) return NGX_ERROR;
+    u_char* from = ngx_view(found).data;
+    u_char* to = copy;
+    if (found.find('%') == found.npos) {
+        to = ngx_cpymem(copy, from, found.size());
+    } else {
+        ngx_unescape_uri(&to, &from, found.size(), 0);
+    }
+    state.token.data = copy;
+    state.token.len = static_cast<std::size_t>(to - copy);
+    return NGX_OK;
+}
+
+bool same_judge(const LocationConf& a, const LocationConf& b) {
+    const TokenRules& x = a.token;
+    const TokenRules& y = b.token;
+    return &a == &b ||
+           (a.keys == b.keys && a.token_value == b.token_value && x.issuer == y.issuer &&
+            x.audience == y.audience && x.leeway_s == y.leeway_s && x.max_age_s == y.max_age_s &&
+            x.required_claims == y.required_claims && x.exp_in_ms == y.exp_in_ms &&
+            x.user_claim == y.user_claim && x.rooms_claim == y.rooms_claim);
+}
+
+void refuse_token(ngx_http_request_t* r, RequestState& state, const TokenError& error) {
+    state.verdict = TokenVerdict::refused;
+    state.reason = error.reason;
+    ngx_log_error(NGX_LOG_INFO, r->connection->log, 0, "rooms: token refused: %s", error.detail.c_str());
+}
+
+TokenVerdict judge(ngx_http_request_t* r, const LocationConf& conf, RequestState& state) {
+    state.judge = &conf;
+    state.claims.reset();
+    // Elsewhere than at an endpoint, and before its rewrite phase, the request still has the token.
+    if (!state.token_taken && copy_token(r, find_token(r, conf), state) != NGX_OK) {
+        refuse_token(r, state, {TokenError::Reason::internal, "out of memory"});
+        return state.verdict;
+    }
+    if (state.token.len == 0) {
+        state.verdict = TokenVerdict::absent;
+    } else {
+        auto claims = verify_token(view(state.token), *conf.keys, conf.token, wall_ms());
+        if (claims) {
+            state.verdict = TokenVerdict::accepted;
+            state.claims = std::move(*claims);
+        } else {
+            refuse_token(r, state, claims.error());
+        }
+    }
+    if (!state.token_taken || conf.endpoint == Endpoint::socket) state.wipe_token();
+    return state.verdict;
+}
+
+}  // namespace
+
+void RequestState::wipe_token() {
+    if (token.len != 0) OPENSSL_cleanse(token.data, token.len);
+    ngx_str_null(&token);
+}
+
+RequestState* find_request_state(ngx_http_request_t* r) {
+    r = r->main;
+    if (void* state = ngx_http_get_module_ctx(r, ngx_http_rooms_module)) return static_cast<RequestState*>(state);
+    if (!r->internal && !r->filter_finalize) return nullptr;
+    for (ngx_pool_cleanup_t* cleanup = r->pool->cleanup; cleanup != nullptr; cleanup = cleanup->next) {
+        if (cleanup->handler != destroy_state) continue;
+        ngx_http_set_ctx(r, cleanup->data, ngx_http_rooms_module);
+        return static_cast<RequestState*>(cleanup->data);
+    }
+    return nullptr;
+}
+
+RequestState* request_state(ngx_http_request_t* r) {
+    if (RequestState* state = find_request_state(r)) return state;
+    r = r->main;
+    ngx_pool_cleanup_t* cleanup = ngx_pool_cleanup_add(r->pool, sizeof(RequestState));
+    if (cleanup == nullptr) return nullptr;
+    auto* state = ::new (cleanup->data) RequestState;
+    cleanup->handler = destroy_state;
+    ngx_http_set_ctx(r, state, ngx_http_rooms_module);
+    return state;
+}
+
+ngx_int_t take_token(ngx_http_request_t* r) {
+    const LocationConf* conf = location_conf(r);
+    // A `rewrite` in this location has chosen another one, which will ask again.
+    if (conf->endpoint != Endpoint::socket || r != r->main || r->uri_changed) return NGX_DECLINED;
+    return guarded(r->connection->log, ngx_int_t{NGX_HTTP_INTERNAL_SERVER_ERROR}, [&]() -> ngx_int_t {
+        RequestState* state = request_state(r);
+        if (state == nullptr) return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        if (state->token_taken) return NGX_DECLINED;
+        const std::string_view found = find_token(r, *conf);
+        if (copy_token(r, found, *state) != NGX_OK) return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        state->token_taken = true;
+        // `found` may be a view into what is overwritten now.
+        const std::string token(found);
+        find_in_headers(r, token, state->in_headers);
+        mask_in_request(r, token);
+        const std::string ours(kDefaultArgument);
+        mask_arguments_of(r, conf->token_arguments != nullptr ? std::span<const std::string>(*conf->token_arguments)
+                                                              : std::span(&ours, 1));
+        OPENSSL_cleanse(const_cast<char*>(token.data()), token.size());
+        // A complex value with variables is a copy of nginx's in the pool.
+        if (conf->token_value != nullptr) OPENSSL_cleanse(const_cast<char*>(found.data()), found.size());
+        return NGX_DECLINED;
+    });
+}
+
+TokenVerdict verify_request(ngx_http_request_t* r) {
+    const LocationConf* conf = location_conf(r);
+    if (conf->keys == nullptr) return TokenVerdict::unread;
+    r = r->main;
+    RequestState* state = request_state(r);
+    if (state == nullptr) return TokenVerdict::refused;
+    if (state->verdict != TokenVerdict::unread && same_judge(*state->judge, *conf)) return state->verdict;
+    return guarded(r->connection->log, TokenVerdict::refused, [&] { return judge(r, *conf, *state); });
+}
+
+}  // namespace rooms

@@ -1,0 +1,82 @@
+// The log phase's part: whatever way a request ended, its lines are clean before they are written.
+#include "nginx/scrub.hpp"
+
+#include <array>
+
+#include "nginx/guard.hpp"
+#include "nginx/headers.hpp"
+#include "nginx/mask.hpp"
+#include "nginx/request_state.hpp"
+
+namespace rooms {
+namespace {
+
+std::span<char> bytes_of(const ngx_str_t& text) { return {reinterpret_cast<char*>(text.data), text.len}; }
+
+// The strings of a request in which arguments are. nginx itself finds the line of a request that was cut
+// off only when it logs it.
+std::array<ngx_str_t*, 4> strings_of(ngx_http_request_t* r) {
+    if (r->request_line.data == nullptr && r->request_start != nullptr && r->header_in != nullptr) {
+        u_char* end = r->request_start;
+        while (end < r->header_in->last && *end != CR && *end != LF) ++end;
+        r->request_line.data = r->request_start;
+        r->request_line.len = static_cast<std::size_t>(end - r->request_start);
+    }
+    return {&r->request_line, &r->args, &r->unparsed_uri, &r->uri};
+}
+
+bool is_secret_header(const ngx_table_elt_t& header) {
+    return equal_caseless(view(header.key), "Authorization") ||
+           equal_caseless(view(header.key), "Sec-WebSocket-Protocol");
+}
+
+}  // namespace
+
+void mask_in_request(ngx_http_request_t* r, std::string_view token) {
+    for (const ngx_str_t* text : strings_of(r)) mask_bytes(bytes_of(*text), token);
+}
+
+void mask_arguments_of(ngx_http_request_t* r, std::span<const std::string> names) {
+    // The URI proper has no arguments.
+    const auto strings = strings_of(r);
+    for (const ngx_str_t* text : std::span(strings).first(3)) mask_arguments(bytes_of(*text), names);
+}
+
+void find_in_headers(ngx_http_request_t* r, std::string_view token, std::vector<ngx_str_t>& places) {
+    if (token.empty()) return;
+    for_each_header(r, [&](const ngx_table_elt_t& header) {
+        const std::string_view value = view(header.value);
+        for (std::size_t at = value.find(token); at != value.npos; at = value.find(token, at + token.size())) {
+            places.push_back({token.size(), header.value.data + at});
+        }
+        return false;
+    });
+}
+
+ngx_int_t scrub_token(ngx_http_request_t* r) {
+    return guarded(r->connection->log, ngx_int_t{NGX_OK}, [&]() -> ngx_int_t {
+        const auto& names = main_conf(r)->token_arguments;
+        if (r != r->main) {
+            // With log_subrequest this comes before the main request is through with the same bytes.
+            for (ngx_str_t* text : strings_of(r)) {
+                u_char* copy = text->len == 0 ? nullptr : ngx_pstrdup(r->pool, text);
+                if (copy == nullptr) text->len = 0;
+                text->data = copy;
+            }
+            mask_arguments_of(r, names);
+            return NGX_OK;
+        }
+        if (const RequestState* state = find_request_state(r)) {
+            for (const ngx_str_t& place : state->in_headers) ngx_memset(place.data, '*', place.len);
+        }
+        mask_arguments_of(r, names);
+        for_each_header(r, [&](ngx_table_elt_t& header) {
+            if (is_secret_header(header)) mask_credentials(bytes_of(header.value));
+            if (equal_caseless(view(header.key), "Referer")) mask_arguments(bytes_of(header.value), names);
+            return false;
+        });
+        return NGX_OK;
+    });
+}
+
+}  // namespace rooms
