@@ -37,7 +37,7 @@ def table_codes(heading):
 
 
 compare("directives", directives(), quoted_words)
-compare("variables", {f"${name}" for name in variables()}, quoted_words)
+compare("variables", {f"${name}NAME" if name.endswith("_") else f"${name}" for name in variables()}, quoted_words)
 compare("error codes", error_codes() | http_error_codes(), quoted_words)
 compare("close codes", close_codes(), set(re.findall(r"\b\d{4}\b", text)))
 compare("metrics", metrics(), quoted_words)

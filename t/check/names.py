@@ -15,7 +15,9 @@ def directives():
 
 
 def variables():
-    return set(re.findall(r'ngx_string\("(rooms_\w+)"\),\s*(?!NGX_)', _read("nginx/*.cpp")))
+    """A name that ends in _ is a prefix: $rooms_claim_NAME."""
+    tables = re.findall(r"ngx_http_variable_t \w+\[\] = \{(.*?)^\};", _read("nginx/*.cpp"), re.MULTILINE | re.DOTALL)
+    return set(re.findall(r'ngx_string\("(rooms\w*)"\)', "".join(tables)))
 
 
 def error_codes():
@@ -24,8 +26,10 @@ def error_codes():
 
 
 def http_error_codes():
-    return set(re.findall(r'"([a-z]+(?:_[a-z]+)*)"', "\n".join(
-        re.findall(r"(?:refuse|answer_error|http_error|send_error)\(([^;]*?)\);", _read("nginx/*.cpp")))))
+    """Of {"error":{"code":…}}: the word behind the status in the calls that answer with one."""
+    parsing = re.findall(r'case PublishCode::\w+:\s*return "(\w+)"', _read("core/*.cpp"))
+    return set(parsing) | set(re.findall(r'(?:answer_error\(r, NGX_HTTP_\w+|http_error\(NGX_HTTP_\w+|\brefuse\(r), "(\w+)"',
+                          re.sub(r"\s+", " ", _read("nginx/*.cpp"))))
 
 
 def close_codes():
@@ -33,5 +37,4 @@ def close_codes():
 
 
 def metrics():
-    names = set(re.findall(r"\brooms_[a-z_]+[a-z]", _read("nginx/status*.cpp") + _read("core/status*.cpp")))
-    return names - directives() - variables()
+    return set(re.findall(r'\.(?:gauge|counter)\(\s*"(rooms_\w+)"', _read("nginx/*.cpp")))
