@@ -17,7 +17,8 @@ namespace rooms {
 
 class Room;
 
-// What the location says about its clients. Owned by the configuration; outlives the clients.
+// What the location says about its clients. `joins` may be null. Owned by the worker and
+// the configuration; outlives the clients.
 struct ClientPolicy {
     const RuleSet* rules = nullptr;
     const std::vector<Pattern>* joins = nullptr;

@@ -480,7 +480,9 @@ void Connection::destroy() {
     if (broken_) c->error = 1;
     for (ngx_event_t* event : {c->read, c->write}) {
         event->handler = [](ngx_event_t*) {};
-        if (event->posted) ngx_delete_posted_event(event);
+        if (event->posted) {  // the macro is two statements
+            ngx_delete_posted_event(event);
+        }
     }
     worker_.close(*this);  // `this` is gone
     if (r != nullptr) ngx_http_free_request(r, 0);

@@ -134,7 +134,7 @@ ngx_int_t upgrade(ngx_http_request_t* r) {
     }
 
     if (conf.origins != nullptr || conf.endpoint == Endpoint::socket) {
-        static const OriginRules same_host;
+        const OriginRules same_host;
         const OriginRules& rules = conf.origins != nullptr ? *conf.origins : same_host;
         const auto origins = lines_of(fields, "Origin");
         const std::string_view origin = origins.empty() ? std::string_view() : origins.front();

@@ -144,11 +144,15 @@ void Worker::stop() {
     for (auto& connection : connections_) connection.reset();
     for (Alarm* alarm : {&end_of_turn_, &clock_, &sweeper_}) {
         if (alarm->event.timer_set) ngx_del_timer(&alarm->event);
-        if (alarm->event.posted) ngx_delete_posted_event(&alarm->event);
+        if (alarm->event.posted) {  // the macro is two statements
+            ngx_delete_posted_event(&alarm->event);
+        }
     }
     if (bell_ != nullptr) {
         ngx_del_event(bell_->read, NGX_READ_EVENT, 0);
-        if (bell_->read->posted) ngx_delete_posted_event(bell_->read);
+        if (bell_->read->posted) {  // the macro is two statements
+            ngx_delete_posted_event(bell_->read);
+        }
         bell_->fd = static_cast<ngx_socket_t>(-1);  // the bell itself belongs to all
         ngx_free_connection(bell_);
         bell_ = nullptr;
@@ -180,11 +184,10 @@ const ClientPolicy* Worker::policy_of(const LocationConf& conf) {
     auto& policy = policies_[&conf];
     if (!policy) {
         policy = std::make_unique<ClientPolicy>();
-        if (conf.rules != nullptr) {
-            policy->rules = &conf.rules->allow;
-            policy->joins = &conf.rules->joins;
-            policy->claim_paths = &conf.rules->claim_paths;
-        }
+        const RoomRules& rules = conf.rules != nullptr ? *conf.rules : no_rules_;
+        policy->rules = &rules.allow;
+        policy->joins = &rules.joins;
+        policy->claim_paths = &rules.claim_paths;
         policy->keys = conf.keys;
         policy->token = &conf.token;
         policy->max_rooms = static_cast<std::uint32_t>(conf.max_rooms);

@@ -122,6 +122,7 @@ private:
     std::vector<int> touched_;
     std::vector<Encoding> encodings_;
     std::unordered_map<const LocationConf*, std::unique_ptr<ClientPolicy>> policies_;
+    const RoomRules no_rules_;  // of a location without rooms_allow: closed
     std::size_t connection_count_ = 0;
     std::uint64_t clients_ = 0;
     Alarm end_of_turn_;

@@ -1,0 +1,346 @@
+#!/usr/bin/python3
+"""Rooms as a page meets them: connected, subscribe, events, rules, presence, tokens that end."""
+import os
+import sys
+import time
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+from rooms import http, jwt, tap, wait_until, ws         # noqa: E402
+from rooms.nginx import Nginx                             # noqa: E402
+
+server = Nginx(http="""
+    rooms_claim $org org id;
+    rooms_history brief:* size=2 ttl=10m;
+    rooms_history none:* size=0 ttl=10m;
+""", locations="""
+    location = /ws {
+        rooms;
+        rooms_jwt_key HS256 @DIR@/secret;
+        rooms_allow tenant:$rooms_claim_tenant_id;
+        rooms_allow org:$org:*;
+        rooms_allow user:$rooms_user;
+        rooms_allow page:$arg_page;
+        rooms_allow session:*;
+        rooms_allow brief:*;
+        rooms_allow none:*;
+        rooms_max_rooms 6;
+        rooms_rate 40/10s;
+    }
+    location = /joined {
+        rooms;
+        rooms_jwt_key HS256 @DIR@/secret;
+        rooms_allow tenant:$rooms_claim_tenant_id;
+        rooms_allow session:none-of-yours;
+        rooms_join tenant:$rooms_claim_tenant_id;
+        rooms_join session:$arg_session;
+        rooms_rate 1000/10s;
+    }
+    location = /closed { rooms; rooms_jwt_key HS256 @DIR@/secret; }
+    location = /publish { rooms_publish; }
+""", files={"secret": jwt.SECRET})
+
+
+def page(worker=None, path="/ws", **claims):
+    claims.setdefault("sub", "u1")
+    token = jwt.mint(**claims)
+    if worker is None:
+        socket = ws.connect(server, path, token=token)
+    else:
+        socket = ws.connect_to_worker(server, worker, path, token=token)
+    socket.connected = socket.expect(type="connected", userId=claims["sub"])
+    return socket
+
+
+def subscribe(socket, room, **more):
+    socket.send_json(type="subscribe", room=room, **more)
+    return socket.expect(type="subscribed", room=room)
+
+
+def publish(to, kind="x", **data):
+    return http.publish(server, {"room": to, "type": kind, "data": data})
+
+
+@tap.case("connected tells user, connection, expiry, heartbeat and the server's clock")
+def _():
+    exp = int(time.time()) + 120
+    with page(exp=exp) as socket:
+        hello = socket.connected
+        tap.is_(hello["expiresAt"], exp * 1000)
+        tap.is_(hello["heartbeat"], 30000)
+        tap.ok(abs(hello["serverTime"] - time.time() * 1000) < 5000, "serverTime")
+        tap.like(hello["timestamp"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
+        tap.ok(len(hello["connectionId"]) >= 8, "connectionId")
+
+
+@tap.case("an event is its data, flat, with type, room, the kind's id, offset and timestamp")
+def _():
+    with page() as socket:
+        subscribe(socket, "session:flat")
+        answer = publish("session:flat", "session:update", state="building", progress=90, room="mine", offset=7)
+        event = socket.expect(type="session:update", room="session:flat", sessionId="flat", state="building",
+                              progress=90, offset=1)
+        tap.is_(answer["offset"], 1)
+        tap.is_(answer["subscribers"], 1)
+        tap.ok(abs(event["timestamp"] - time.time() * 1000) < 5000, "timestamp")
+
+
+@tap.case("members on both workers get every event, in one order")
+def _():
+    pages = [page(pid) for pid in server.workers() for _ in range(2)]
+    for socket in pages:
+        subscribe(socket, "session:both")
+    for n in range(50):
+        publish("session:both", n=n)
+    for socket in pages:
+        for n in range(50):
+            socket.expect(type="x", n=n, offset=n + 1)
+        socket.expect_nothing()
+        socket.close()
+
+
+@tap.case("rules: a claim, a path of claims, the user, an argument of the handshake")
+def _():
+    token = jwt.mint(sub="u1", tenant_id="acme", org={"id": 42})
+    with ws.connect(server, "/ws?page=home", token=token) as socket:
+        socket.expect(type="connected")
+        for room in ("tenant:acme", "org:42:x", "user:u1", "page:home"):
+            subscribe(socket, room)
+        for room in ("tenant:globex", "org:43:x", "org:42", "user:u2", "page:other", "ticket:1"):
+            socket.send_json(type="subscribe", room=room, ref=room)
+            kind = room.split(":")[0]
+            socket.expect(type="error", code="forbidden", room=room, ref=room, retryable=False,
+                          message="Access denied to " + kind)
+
+
+@tap.case("a rule with an empty value matches nothing")
+def _():
+    with page() as socket:  # no tenant_id, no ?page=
+        for room in ("tenant:acme", "page:x", "org:x:y"):
+            socket.send_json(type="subscribe", room=room)
+            socket.expect(type="error", code="forbidden", room=room)
+
+
+@tap.case("closed by default: without a rule only the token's own rooms are open")
+def _():
+    token = jwt.mint(sub="u1", rooms=["session:7", "ticket:*"])
+    with ws.connect(server, "/closed", token=token) as socket:
+        socket.expect(type="connected")
+        subscribe(socket, "session:7")
+        subscribe(socket, "ticket:9")
+        socket.send_json(type="subscribe", room="session:8")
+        socket.expect(type="error", code="forbidden", room="session:8")
+
+
+@tap.case("another tenant's socket is refused the room and gets nothing")
+def _():
+    with page(tenant_id="acme") as mine, page(tenant_id="globex") as other:
+        subscribe(mine, "tenant:acme")
+        other.send_json(type="subscribe", room="tenant:acme")
+        other.expect(type="error", code="forbidden", room="tenant:acme")
+        publish("tenant:acme", n=1)
+        mine.expect(type="x", n=1)
+        other.expect_nothing()
+
+
+@tap.case("rooms_join joins what the rules grant, tells what they do not, and skips an empty variable")
+def _():
+    with page(path="/joined", tenant_id="acme") as socket:
+        socket.expect(type="subscribed", room="tenant:acme")
+        socket.expect_nothing()
+    with ws.connect(server, "/joined?session=5", token=jwt.mint(sub="u1", tenant_id="acme")) as socket:
+        socket.expect(type="connected")
+        socket.expect(type="subscribed", room="tenant:acme")
+        socket.expect(type="error", code="forbidden", room="session:5")
+
+
+@tap.case("unsubscribe ends the events and is answered, member or not")
+def _():
+    with page() as socket:
+        subscribe(socket, "session:u")
+        socket.send_json(type="unsubscribe", room="session:u", ref="a")
+        socket.expect(type="unsubscribed", room="session:u", ref="a")
+        tap.is_(publish("session:u")["subscribers"], 0)
+        socket.send_json(type="unsubscribe", room="session:u", ref="b")
+        socket.expect(type="unsubscribed", room="session:u", ref="b")
+        socket.expect_nothing()
+
+
+@tap.case("ping is answered, and every answer repeats ref")
+def _():
+    with page() as socket:
+        socket.send_json(type="ping", ref="r-1")
+        socket.expect(type="pong", ref="r-1")
+        socket.send_json(type="subscribe", sessionId="1", ref=2)
+        socket.expect(type="subscribed", room="session:1", ref=2)
+        socket.send_json(type="presence", room="session:1", ref="p")
+        socket.expect(type="presence", ref="p", count=1)
+
+
+BAD = [
+    ("not JSON", "hello", "bad_json"),
+    ("a NUL", '{"type":"ping"}\x00', "bad_json"),
+    ("a NUL in a name", '{"type":"subscribe","room":"session:\\u0000"}', "bad_room"),
+    ("an array", "[1]", "bad_message"),
+    ("duplicate members", '{"type":"ping","type":"ping"}', "bad_json"),
+    ("JSON that is too deep", '{"type":"ping","x":' + "[" * 40 + "]" * 40 + "}", "bad_json"),
+    ("no type", '{"room":"session:1"}', "bad_message"),
+    ("a type that is a number", '{"type":1}', "bad_message"),
+    ("an unknown type", '{"type":"dance"}', "unknown_type"),
+    ("a room that is a number", '{"type":"subscribe","room":1}', {"bad_room", "bad_message"}),
+    ("no room", '{"type":"subscribe"}', {"bad_room", "bad_message"}),
+    ("a room without a kind", '{"type":"subscribe","room":"lobby"}', "bad_room"),
+    ("a room with a space", '{"type":"subscribe","room":"session:a b"}', "bad_room"),
+    ("since that is no position", '{"type":"subscribe","room":"session:1","since":5}', "bad_message"),
+    ("a token that is junk", '{"type":"auth","token":"junk"}', "bad_token"),
+    ("a token that is a number", '{"type":"auth","token":5}', "bad_message"),
+]
+
+
+def bad_message(text, code):
+    with page() as socket:
+        socket.send_text(text)
+        got = socket.expect(type="error")
+        tap.in_(got["code"], code if isinstance(code, set) else {code})
+        tap.ok(len(got["message"]) > 5, "message says what is wrong: %r" % got["message"])
+        subscribe(socket, "session:1")
+
+
+for what, text, code in BAD:
+    tap.add("an error frame says what is wrong, and the connection lives: %s" % what, bad_message, text, code)
+
+
+@tap.case("a position brings back exactly what was missed, on either worker")
+def _():
+    with page() as socket:
+        start = subscribe(socket, "session:back")
+    tap.is_(start["offset"], 0)
+    for n in range(5):
+        publish("session:back", n=n)
+    for pid in server.workers():
+        with page(pid) as socket:
+            got = subscribe(socket, "session:back", since={"epoch": start["epoch"], "offset": 2})
+            tap.is_((got["recovered"], got["offset"]), (True, 5))
+            for n in range(2, 5):
+                socket.expect(type="x", n=n, offset=n + 1)
+            socket.expect_nothing()
+
+
+@tap.case("a position that the history does not reach is recovered:false, and nothing old is sent")
+def _():
+    with page() as socket:
+        start = subscribe(socket, "brief:1")
+    for n in range(4):
+        publish("brief:1", n=n)
+    for since, recovered in (({"epoch": start["epoch"], "offset": 1}, False),
+                             ({"epoch": start["epoch"], "offset": 2}, True),
+                             ({"epoch": start["epoch"], "offset": 4}, True),
+                             ({"epoch": start["epoch"], "offset": 5}, False),
+                             ({"epoch": "dead", "offset": 4}, False)):
+        with page() as socket:
+            got = subscribe(socket, "brief:1", since=since)
+            tap.is_((got["recovered"], got["offset"], got["epoch"]), (recovered, 4, start["epoch"]))
+            for offset in range(since["offset"] + 1, 5) if recovered else ():
+                socket.expect(type="x", offset=offset)
+            socket.expect_nothing()
+
+
+@tap.case("size=0 keeps nothing but the position")
+def _():
+    with page() as socket:
+        start = subscribe(socket, "none:1")
+        publish("none:1", n=1)
+        socket.expect(type="x", n=1, offset=1)
+    with page() as socket:
+        tap.is_(subscribe(socket, "none:1", since={"epoch": start["epoch"], "offset": 1})["recovered"], True)
+    with page() as socket:
+        tap.is_(subscribe(socket, "none:1", since={"epoch": start["epoch"], "offset": 0})["recovered"], False)
+
+
+@tap.case("presence counts users and connections on both workers")
+def _():
+    first, second = server.workers()
+    with page(first, sub="u1") as one, page(second, sub="u1") as tab, page(second, sub="u2") as two:
+        for socket in (one, tab, two):
+            subscribe(socket, "session:seen")
+        one.send_json(type="presence", room="session:seen")
+        got = one.expect(type="presence", room="session:seen", count=3)
+        tap.is_(sorted((u["id"], u["connections"]) for u in got["users"]), [("u1", 2), ("u2", 1)])
+        tab.close()
+        wait_until(lambda: presence(one) == [("u1", 1), ("u2", 1)], "the tab that closed is gone")
+
+
+def presence(socket):
+    socket.send_json(type="presence", room="session:seen")
+    return sorted((u["id"], u["connections"]) for u in socket.expect(type="presence")["users"])
+
+
+@tap.case("rooms_max_rooms: the next one is refused, the others stay")
+def _():
+    with page() as socket:
+        for n in range(6):
+            subscribe(socket, "session:m%d" % n)
+        socket.send_json(type="subscribe", room="session:m6")
+        socket.expect(type="error", code="limit", room="session:m6")
+        subscribe(socket, "session:m0")
+
+
+@tap.case("rooms_rate: messages over it are refused, and a client that goes on is closed with 4102")
+def _():
+    with page() as socket:
+        for _n in range(40):
+            socket.send_json(type="ping")
+        for _n in range(40):
+            socket.expect(type="pong")
+        for _n in range(41):
+            socket.send_json(type="ping")
+        socket.expect(type="error", code="rate", retryable=True)
+        drain_until_closed(socket, 4102)
+
+
+def drain_until_closed(socket, code):
+    while True:
+        frame = socket.next_frame()
+        if frame.opcode == 8:
+            tap.is_(frame.code, code)
+            return
+
+
+@tap.case("binary is closed with 1003")
+def _():
+    socket = page()
+    socket.send_binary(b"\x00\x01")
+    socket.expect_closed({1003})
+
+
+@tap.case("at exp the socket is warned beforehand and closed with 4201 at the end")
+def _():
+    exp = int(time.time()) + 3
+    socket = page(exp=exp)
+    socket.expect(type="token:expiring", expiresAt=exp * 1000, timeout=5)
+    tap.ok(time.time() < exp, "before the end")
+    socket.expect_closed({4201}, timeout=5)
+    tap.ok(time.time() >= exp - 0.1, "not before exp")
+
+
+@tap.case("auth with a new token of the same person moves the end")
+def _():
+    exp = int(time.time()) + 3
+    socket = page(exp=exp, tenant_id="acme")
+    later = int(time.time()) + 60
+    socket.send_json(type="auth", token=jwt.mint(sub="u1", tenant_id="acme", exp=later), ref=1)
+    socket.expect(type="auth:ok", expiresAt=later * 1000, ref=1)
+    wait_until(lambda: time.time() > exp + 1, "the old token's end has passed")
+    socket.expect_nothing()
+    for claims in ({"sub": "u2", "tenant_id": "acme"}, {"sub": "u1", "tenant_id": "globex"}):
+        socket.send_json(type="auth", token=jwt.mint(**claims))
+        socket.expect(type="error", code="bad_token")
+    socket.close()
+
+
+@tap.case("without a token 4001, with a bad one 4002, after the upgrade")
+def _():
+    ws.connect(server, "/ws").expect_closed({4001})
+    ws.connect(server, "/ws", token=jwt.mint(sub="u1", exp=1)).expect_closed({4002})
+    ws.connect(server, "/ws?token=junk").expect_closed({4002})
+
+
+tap.run()

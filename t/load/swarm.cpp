@@ -1,0 +1,413 @@
+// A swarm of pages: thousands of WebSockets in one process, each a member of one room, each coming
+// back by position whenever its socket ends, as contract and client do it.
+//
+//   swarm PORT SECRET_FILE FIRST COUNT ROOM_SIZE LOG
+//
+// Client i (FIRST <= i < FIRST + COUNT) is in session:r<i / ROOM_SIZE>. Every event, gap, close and
+// broken promise (an offset that is not the next of its socket) becomes a JSON line of LOG. Ten times a
+// second a line on stdout says how many are live and how many events have come; stdin's end is the end.
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <jansson.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <memory>
+#include <queue>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace {
+
+constexpr std::size_t kMaxOpening = 256;  // handshakes at once
+constexpr double kHandshakeTimeout = 10;
+
+double now() {
+    using namespace std::chrono;
+    return duration<double>(steady_clock::now().time_since_epoch()).count();
+}
+
+std::string base64url(const std::string& bytes) {
+    std::string out(4 * ((bytes.size() + 2) / 3) + 1, '\0');
+    const int size = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out.data()),
+                                     reinterpret_cast<const unsigned char*>(bytes.data()), static_cast<int>(bytes.size()));
+    out.resize(static_cast<std::size_t>(size));
+    for (char& c : out) c = c == '+' ? '-' : c == '/' ? '_' : c;
+    while (!out.empty() && out.back() == '=') out.pop_back();
+    return out;
+}
+
+std::string mint(const std::string& secret, const std::string& user) {
+    const std::string payload = R"({"sub":")" + user + R"(","exp":)" + std::to_string(time(nullptr) + 86400) + "}";
+    const std::string text = base64url(R"({"alg":"HS256","typ":"JWT"})") + "." + base64url(payload);
+    unsigned char mac[EVP_MAX_MD_SIZE];
+    unsigned size = 0;
+    HMAC(EVP_sha256(), secret.data(), static_cast<int>(secret.size()),
+         reinterpret_cast<const unsigned char*>(text.data()), text.size(), mac, &size);
+    return text + "." + base64url(std::string(reinterpret_cast<char*>(mac), size));
+}
+
+struct Client;
+
+// One connection of a client. While a page changes sockets it has two.
+struct Socket {
+    int fd = -1;
+    Client* client = nullptr;
+    std::string in;
+    bool upgraded = false;
+    bool live = false;
+    bool closed = false;           // a Close has been seen or sent
+    double deadline = 0;           // of the handshake
+    std::uint64_t next = 0;        // the offset that must come next; 0: any may
+};
+
+struct Client {
+    int index = 0;
+    std::string room;
+    std::string token;
+    std::string epoch;
+    std::uint64_t offset = 0;      // the last one handed to the page
+    std::unique_ptr<Socket> current;
+    std::unique_ptr<Socket> next;  // on its way to replace it
+    bool queued = false;
+};
+
+class Swarm {
+public:
+    Swarm(int port, const std::string& secret, int first, int count, int room_size, const char* log)
+        : log_(fopen(log, "w")), epoll_(epoll_create1(0)), random_(static_cast<unsigned>(first) + 1) {
+        address_.sin_family = AF_INET;
+        address_.sin_port = htons(static_cast<std::uint16_t>(port));
+        address_.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        clients_.resize(static_cast<std::size_t>(count));
+        for (int i = 0; i < count; ++i) {
+            Client& client = clients_[static_cast<std::size_t>(i)];
+            client.index = first + i;
+            client.room = "session:r" + std::to_string(client.index / room_size);
+            client.token = mint(secret, "u" + std::to_string(client.index));
+            wake(client, 0);
+        }
+    }
+
+    int run() {
+        double report = 0;
+        while (true) {
+            const double at = now();
+            while (!sleeping_.empty() && sleeping_.top().first <= at && opening_ < kMaxOpening) {
+                Client& client = *sleeping_.top().second;
+                sleeping_.pop();
+                client.queued = false;
+                open(client);
+            }
+            epoll_event events[512];
+            const int ready = epoll_wait(epoll_, events, 512, 20);
+            for (int i = 0; i < ready; ++i) read(*static_cast<Socket*>(events[i].data.ptr));
+            doomed_.clear();
+            if (at >= report) {
+                report = at + 0.1;
+                expire(at);
+                printf("live %zu received %zu closes %zu\n", live_, received_, closes_);
+                fflush(stdout);
+                pollfd in{0, POLLIN, 0};
+                char text[64];
+                if (poll(&in, 1, 0) == 1 && ::read(0, text, sizeof text) <= 0) break;
+            }
+        }
+        fclose(log_);
+        return 0;
+    }
+
+private:
+    void wake(Client& client, double after) {
+        if (client.queued) return;
+        client.queued = true;
+        sleeping_.push({now() + after, &client});
+    }
+
+    void open(Client& client) {
+        if (client.next) return;
+        auto socket = std::make_unique<Socket>();
+        socket->client = &client;
+        socket->fd = ::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        socket->deadline = now() + kHandshakeTimeout;
+        const int one = 1;
+        setsockopt(socket->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+        if (connect(socket->fd, reinterpret_cast<sockaddr*>(&address_), sizeof address_) == -1 && errno != EINPROGRESS) {
+            ::close(socket->fd);
+            wake(client, 0.2);
+            return;
+        }
+        ++opening_;
+        epoll_event event{};
+        event.events = EPOLLIN | EPOLLOUT | EPOLLET;
+        event.data.ptr = socket.get();
+        epoll_ctl(epoll_, EPOLL_CTL_ADD, socket->fd, &event);
+        client.next = std::move(socket);
+    }
+
+    void hello(Socket& socket) {
+        const std::string request =
+            "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Protocol: rooms.v1, rooms.bearer." + socket.client->token + "\r\n\r\n";
+        send_all(socket, request);
+    }
+
+    void send_all(Socket& socket, const std::string& bytes) {
+        // Small messages: the kernel takes them whole, or the socket is dead and its end is read soon.
+        [[maybe_unused]] const ssize_t n = ::send(socket.fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    }
+
+    void send_frame(Socket& socket, int opcode, const std::string& payload) {
+        std::string frame(1, static_cast<char>(0x80 | opcode));
+        if (payload.size() < 126) {
+            frame += static_cast<char>(0x80 | payload.size());
+        } else {
+            frame += static_cast<char>(0x80 | 126);
+            frame += static_cast<char>(payload.size() >> 8);
+            frame += static_cast<char>(payload.size() & 0xff);
+        }
+        frame += std::string(4, '\0');
+        send_all(socket, frame + payload);
+    }
+
+    void read(Socket& socket) {
+        if (socket.fd == -1) return;
+        if (!socket.upgraded && socket.deadline > 0) {
+            int error = 0;
+            socklen_t size = sizeof error;
+            getsockopt(socket.fd, SOL_SOCKET, SO_ERROR, &error, &size);
+            if (error) return end(socket);
+            sockaddr_in peer{};
+            socklen_t length = sizeof peer;
+            if (getpeername(socket.fd, reinterpret_cast<sockaddr*>(&peer), &length) == -1) return;
+            socket.deadline = -socket.deadline;
+            hello(socket);
+        }
+        char buffer[65536];
+        while (true) {
+            const ssize_t n = recv(socket.fd, buffer, sizeof buffer, 0);
+            if (n > 0) {
+                socket.in.append(buffer, static_cast<std::size_t>(n));
+                continue;
+            }
+            const bool over = n == 0 || (errno != EAGAIN && errno != EINTR);
+            if (!parse(socket)) return;
+            if (over) end(socket);
+            return;
+        }
+    }
+
+    // false: the socket is gone.
+    bool parse(Socket& socket) {
+        if (!socket.upgraded) {
+            const std::size_t head = socket.in.find("\r\n\r\n");
+            if (head == std::string::npos) return true;
+            if (socket.in.compare(0, 12, "HTTP/1.1 101") != 0) {
+                fprintf(log_, "{\"c\":%d,\"kind\":\"refused\",\"status\":\"%.12s\"}\n", socket.client->index, socket.in.c_str());
+                end(socket);
+                return false;
+            }
+            socket.in.erase(0, head + 4);
+            socket.upgraded = true;
+        }
+        std::size_t at = 0;
+        while (socket.fd != -1 && socket.in.size() - at >= 2) {
+            const auto* bytes = reinterpret_cast<const unsigned char*>(socket.in.data()) + at;
+            std::size_t header = 2;
+            std::uint64_t size = bytes[1] & 0x7f;
+            const std::size_t have = socket.in.size() - at;
+            if (size == 126) {
+                header = 4;
+                if (have < 4) break;
+                size = static_cast<std::uint64_t>(bytes[2]) << 8 | bytes[3];
+            } else if (size == 127) {
+                header = 10;
+                if (have < 10) break;
+                size = 0;
+                for (int i = 2; i < 10; ++i) size = size << 8 | bytes[i];
+            }
+            if (have < header + size) break;
+            const std::string payload = socket.in.substr(at + header, size);
+            const int opcode = bytes[0] & 0x0f;
+            at += header + size;
+            if (!on_frame(socket, opcode, payload)) return false;
+        }
+        socket.in.erase(0, at);
+        return true;
+    }
+
+    bool on_frame(Socket& socket, int opcode, const std::string& payload) {
+        if (opcode == 9) {
+            send_frame(socket, 10, payload);
+        } else if (opcode == 8) {
+            const int code = payload.size() < 2 ? 1005
+                                                : static_cast<unsigned char>(payload[0]) << 8 | static_cast<unsigned char>(payload[1]);
+            if (!socket.closed) {
+                fprintf(log_, "{\"c\":%d,\"kind\":\"close\",\"code\":%d}\n", socket.client->index, code);
+                send_frame(socket, 8, payload);
+                ++closes_;
+            }
+            socket.closed = true;
+            end(socket);
+            return false;
+        } else if (opcode == 1) {
+            json_error_t error;
+            json_t* message = json_loadb(payload.data(), payload.size(), 0, &error);
+            if (message == nullptr) {
+                fprintf(log_, "{\"c\":%d,\"kind\":\"broken\",\"why\":\"not JSON\"}\n", socket.client->index);
+            } else {
+                on_message(socket, message);
+                json_decref(message);
+            }
+            return socket.fd != -1;
+        }
+        return true;
+    }
+
+    void on_message(Socket& socket, json_t* message) {
+        Client& client = *socket.client;
+        const char* type = json_string_value(json_object_get(message, "type"));
+        const std::string kind = type ? type : "";
+        if (kind == "connected") {
+            std::string subscribe = R"({"type":"subscribe","room":")" + client.room + "\"";
+            if (!client.epoch.empty()) {
+                subscribe += R"(,"since":{"epoch":")" + client.epoch + R"(","offset":)" + std::to_string(client.offset) + "}";
+                socket.next = client.offset + 1;
+            }
+            send_frame(socket, 1, subscribe + "}");
+        } else if (kind == "subscribed") {
+            const json_t* recovered = json_object_get(message, "recovered");
+            if (recovered && !json_is_true(recovered)) tell(client, "lost", 0, "recovered:false");
+            if (client.epoch.empty()) {
+                client.offset = static_cast<std::uint64_t>(json_integer_value(json_object_get(message, "offset")));
+                socket.next = client.offset + 1;
+                fprintf(log_, "{\"c\":%d,\"kind\":\"start\",\"offset\":%llu}\n", client.index, static_cast<unsigned long long>(client.offset));
+            }
+            client.epoch = json_string_value(json_object_get(message, "epoch"));
+            take_over(socket);
+        } else if (kind == "gap") {
+            tell(client, "lost", 0, "gap");
+        } else if (kind == "reconnect") {
+            const double after = static_cast<double>(json_integer_value(json_object_get(message, "afterMs"))) / 1000;
+            wake(client, after);
+        } else if (kind == "error") {
+            tell(client, "broken", 0, json_string_value(json_object_get(message, "code")));
+        } else if (const json_t* offset_json = json_object_get(message, "offset")) {
+            const auto offset = static_cast<std::uint64_t>(json_integer_value(offset_json));
+            const char* room = json_string_value(json_object_get(message, "room"));
+            if (!room || client.room != room) tell(client, "broken", offset, "another room's event");
+            if (socket.next != 0 && offset != socket.next) tell(client, "broken", offset, offset < socket.next ? "repeat" : "hole");
+            socket.next = offset + 1;
+            if (offset <= client.offset) return;  // came on the other socket already
+            client.offset = offset;
+            ++received_;
+            const char* id = json_string_value(json_object_get(message, "id"));
+            fprintf(log_, "{\"c\":%d,\"kind\":\"event\",\"offset\":%llu,\"id\":\"%s\"}\n", client.index,
+                    static_cast<unsigned long long>(offset), id ? id : "");
+        }
+    }
+
+    void tell(const Client& client, const char* kind, std::uint64_t offset, const char* why) {
+        fprintf(log_, "{\"c\":%d,\"kind\":\"%s\",\"offset\":%llu,\"why\":\"%s\"}\n", client.index, kind,
+                static_cast<unsigned long long>(offset), why);
+    }
+
+    // The new socket is live: the old one may go.
+    void take_over(Socket& socket) {
+        Client& client = *socket.client;
+        if (client.next.get() != &socket) return;
+        --opening_;
+        socket.live = true;
+        ++live_;
+        std::unique_ptr<Socket> old = std::move(client.current);
+        client.current = std::move(client.next);
+        if (old) {
+            if (!old->closed) send_frame(*old, 8, std::string("\x03\xe8", 2));
+            old->closed = true;
+            drop(*old);
+            doomed_.push_back(std::move(old));
+        }
+    }
+
+    void drop(Socket& socket) {
+        if (socket.fd == -1) return;
+        ::close(socket.fd);
+        socket.fd = -1;
+        if (socket.live) --live_;
+        socket.live = false;
+    }
+
+    // The connection is over, whoever ended it.
+    void end(Socket& socket) {
+        Client& client = *socket.client;
+        if (!socket.closed && socket.upgraded) {
+            fprintf(log_, "{\"c\":%d,\"kind\":\"close\",\"code\":1006}\n", client.index);
+            ++closes_;
+        }
+        drop(socket);
+        if (client.next.get() == &socket) {
+            --opening_;
+            doomed_.push_back(std::move(client.next));
+            wake(client, 0.1 + static_cast<double>(random_() % 200) / 1000);
+        } else if (client.current.get() == &socket) {
+            doomed_.push_back(std::move(client.current));
+            if (!client.next) wake(client, static_cast<double>(random_() % 500) / 1000);
+        }
+    }
+
+    void expire(double at) {
+        for (Client& client : clients_) {
+            if (client.next && std::abs(client.next->deadline) < at) end(*client.next);
+        }
+        doomed_.clear();
+    }
+
+    using Waiting = std::pair<double, Client*>;
+    FILE* log_;
+    int epoll_;
+    sockaddr_in address_{};
+    std::mt19937 random_;
+    std::deque<Client> clients_;
+    std::priority_queue<Waiting, std::vector<Waiting>, std::greater<>> sleeping_;
+    std::vector<std::unique_ptr<Socket>> doomed_;  // events of this turn may still name them
+    std::size_t opening_ = 0;
+    std::size_t live_ = 0;
+    std::size_t received_ = 0;
+    std::size_t closes_ = 0;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    if (argc != 7) {
+        fprintf(stderr, "usage: swarm PORT SECRET_FILE FIRST COUNT ROOM_SIZE LOG\n");
+        return 2;
+    }
+    rlimit limit{};
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    std::ifstream file(argv[2]);
+    const std::string secret((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+    return Swarm(atoi(argv[1]), secret, atoi(argv[3]), atoi(argv[4]), atoi(argv[5]), argv[6]).run();
+}
