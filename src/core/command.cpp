@@ -1,3 +1,5 @@
+// From the members of a browser's message to a Command. Each refusal names the member and what it
+// should be, for the page's developer reads it in the browser's console.
 #include "core/command.hpp"
 
 #include <utility>

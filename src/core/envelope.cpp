@@ -1,3 +1,5 @@
+// Reading a publication is one walk over its members; making an event is one copy of data's
+// members between our own. Nothing is decoded but names and strings with escapes.
 #include "core/envelope.hpp"
 
 #include <charconv>

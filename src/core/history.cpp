@@ -1,3 +1,4 @@
+// The lines of rooms_history are few and asked once for each publication: a loop is enough.
 #include "core/history.hpp"
 
 #include <algorithm>

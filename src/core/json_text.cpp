@@ -1,3 +1,4 @@
+// Decoding is only ever done to literals that the strict reader (json.cpp) has passed.
 #include "core/json_text.hpp"
 
 #include <charconv>

@@ -1,3 +1,4 @@
+// The arithmetic of the sliding window. All in the caller's time; nothing is read from a clock.
 #include "core/rate.hpp"
 
 namespace rooms {

@@ -1,3 +1,4 @@
+// The shapes of answers, member by member, in the order in which the contract shows them.
 #include "core/reply.hpp"
 
 #include <charconv>

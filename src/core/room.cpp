@@ -1,3 +1,4 @@
+// The grammar of room names, by hand: it is asked for every command and every publication.
 #include "core/room.hpp"
 
 #include <array>

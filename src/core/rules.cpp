@@ -1,3 +1,5 @@
+// Compiling patterns, and comparing them with rooms. Comparing allocates nothing and looks at no
+// value as anything but bytes: this is the door of tenancy.
 #include "core/rules.hpp"
 
 #include <array>

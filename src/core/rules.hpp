@@ -3,7 +3,8 @@
 // A pattern is compiled once, from text with `$variables`, into segments. At a check it is compared
 // with the room from left to right: a variable's value is compared byte for byte, whatever is in
 // it, so a claim of `*` opens nothing; an empty value makes the pattern match no room. A `*`, only
-// at the end, stands for one or more bytes: `tenant:*` is any tenant, `*` any room.
+// at the end, stands for one or more bytes: `tenant:*` is any tenant, `*` any room. A value may have
+// colons: behind `user:$rooms_user:*`, user `a` shares the rooms of a user `a:b`, if there is one.
 // Without a rule that matches there is no access.
 #pragma once
 
