@@ -184,6 +184,9 @@ ngx_int_t postconfiguration(ngx_conf_t* cf) {
         // beginning: the first comes before the access log.
         if (!add_first(core->phases[NGX_HTTP_REWRITE_PHASE].handlers, take_token)) return NGX_ERROR;
         if (!add_first(core->phases[NGX_HTTP_LOG_PHASE].handlers, scrub_token)) return NGX_ERROR;
+        auto* last = static_cast<ngx_http_handler_pt*>(ngx_array_push(&core->phases[NGX_HTTP_LOG_PHASE].handlers));
+        if (last == nullptr) return NGX_ERROR;
+        *last = restore_token;
         return NGX_OK;
     });
 }

@@ -9,6 +9,8 @@ namespace rooms {
 namespace {
 
 constexpr std::size_t kMinSecretBytes = 16;
+constexpr std::string_view kScheme = "Bearer ";
+constexpr std::string_view kProtocol = "rooms.bearer.";
 constexpr std::size_t kMinJwt = 20;  // shorter runs that begin with eyJ are words
 
 std::string_view view(std::span<const char> text) { return {text.data(), text.size()}; }
@@ -20,6 +22,12 @@ bool ends_argument(char c) {
     return c == '&' || c == ' ' || c == '"' || c == '#' || c == '\r' || c == '\n' || c == '\t' || c == '\0';
 }
 bool ends_credential(char c) { return c == ',' || ends_argument(c); }
+bool ends_header(char c) { return c == '"' || c == '\r' || c == '\n' || c == '\0'; }
+
+bool ends_with_colon(std::string_view text) {
+    text = trim_ows(text);
+    return text.ends_with(':');
+}
 
 template <typename Ends>
 std::size_t mask_until(std::span<char> text, std::size_t at, Ends&& ends) {
@@ -55,12 +63,14 @@ void mask_bytes(std::span<char> text, std::string_view secret) {
 
 void mask_credentials(std::span<char> text) {
     const std::string_view all = view(text);
-    for (const std::string_view mark : {std::string_view("Bearer "), std::string_view("rooms.bearer.")}) {
-        for (std::size_t at = 0; at + mark.size() < all.size(); ++at) {
-            if (!at_caseless(all, at, mark)) continue;
-            at += mark.size();
-            while (at < all.size() && all[at] == ' ') ++at;
-            at = mask_until(text, at, ends_credential);
+    for (std::size_t at = 0; at < all.size(); ++at) {
+        if (at_caseless(all, at, kScheme)) {
+            // In a header line a secret may have blanks in it; in running text a word is enough.
+            const bool header = ends_with_colon(all.substr(0, at));
+            at = mask_until(text, at + kScheme.size(),
+                            [&](char c) { return header ? ends_header(c) : ends_credential(c); });
+        } else if (at_caseless(all, at, kProtocol)) {
+            at = mask_until(text, at + kProtocol.size(), ends_credential);
         }
     }
     for (std::size_t at = all.find("eyJ"); at != all.npos; at = all.find("eyJ", at + 1)) {

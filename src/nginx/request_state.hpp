@@ -30,6 +30,8 @@ struct RequestState {
     std::vector<ngx_str_t> in_headers;  // where else the token stands, until the log phase
     std::vector<std::pair<std::string, ngx_str_t>> kept;  // variables, once the claims are dropped
 
+    std::vector<std::pair<u_char*, std::string>> hidden;  // while a subrequest is being logged
+
     // for the access log; written before the request's log phase
     std::uint32_t close_code = 0;
     std::uint64_t messages_in = 0;
@@ -55,6 +57,10 @@ ngx_int_t take_token(ngx_http_request_t* r);
 // Log phase, before the access log: overwrites what take_token never saw (a request cut off or refused
 // earlier), and the token's bytes in the headers. Always NGX_OK.
 ngx_int_t scrub_token(ngx_http_request_t* r);
+
+// Log phase, behind the access log: after a subrequest was logged, its main request may still pass the
+// token on, so it gets the bytes back. Always NGX_OK.
+ngx_int_t restore_token(ngx_http_request_t* r);
 
 // Verifies the token once, lazily; the verdict stays for all locations with the same keys and rules.
 // The reason of a refusal goes to the log at info. In a location without keys: unread.

@@ -1,6 +1,8 @@
 // The log phase's part: whatever way a request ended, its lines are clean before they are written.
 #include "nginx/scrub.hpp"
 
+#include <openssl/crypto.h>
+
 #include <array>
 
 #include "nginx/guard.hpp"
@@ -25,9 +27,34 @@ std::array<ngx_str_t*, 4> strings_of(ngx_http_request_t* r) {
     return {&r->request_line, &r->args, &r->unparsed_uri, &r->uri};
 }
 
-bool is_secret_header(const ngx_table_elt_t& header) {
-    return equal_caseless(view(header.key), "Authorization") ||
-           equal_caseless(view(header.key), "Sec-WebSocket-Protocol");
+bool is(const ngx_table_elt_t& header, std::string_view name) { return equal_caseless(view(header.key), name); }
+
+void mask_header(ngx_table_elt_t& header, std::span<const std::string> names) {
+    if (is(header, "Authorization")) {
+        if (const auto secret = bearer_of(view(header.value))) {
+            ngx_memset(ngx_view(*secret).data, '*', secret->size());
+        }
+    } else if (is(header, "Sec-WebSocket-Protocol")) {
+        mask_credentials(bytes_of(header.value));
+    } else if (is(header, "Referer")) {
+        mask_arguments(bytes_of(header.value), names);
+    }
+}
+
+void hide(ngx_http_request_t* r) {
+    const auto& names = main_conf(r)->token_arguments;
+    if (const RequestState* state = find_request_state(r)) {
+        for (const ngx_str_t& place : state->in_headers) ngx_memset(place.data, '*', place.len);
+    }
+    mask_arguments_of(r, names);
+    for_each_header(r, [&](ngx_table_elt_t& header) {
+        mask_header(header, names);
+        return false;
+    });
+}
+
+void remember(const ngx_str_t& text, RequestState& state) {
+    if (text.len != 0) state.hidden.emplace_back(text.data, view(text));
 }
 
 }  // namespace
@@ -55,28 +82,31 @@ void find_in_headers(ngx_http_request_t* r, std::string_view token, std::vector<
 
 ngx_int_t scrub_token(ngx_http_request_t* r) {
     return guarded(r->connection->log, ngx_int_t{NGX_OK}, [&]() -> ngx_int_t {
-        const auto& names = main_conf(r)->token_arguments;
         if (r != r->main) {
             // With log_subrequest this comes before the main request is through with the same bytes.
-            for (ngx_str_t* text : strings_of(r)) {
-                u_char* copy = text->len == 0 ? nullptr : ngx_pstrdup(r->pool, text);
-                if (copy == nullptr) text->len = 0;
-                text->data = copy;
-            }
-            mask_arguments_of(r, names);
-            return NGX_OK;
+            RequestState* state = request_state(r);
+            if (state == nullptr) return NGX_OK;
+            for (const ngx_str_t* text : strings_of(r)) remember(*text, *state);
+            for_each_header(r, [&](const ngx_table_elt_t& header) {
+                remember(header.value, *state);
+                return false;
+            });
         }
-        if (const RequestState* state = find_request_state(r)) {
-            for (const ngx_str_t& place : state->in_headers) ngx_memset(place.data, '*', place.len);
-        }
-        mask_arguments_of(r, names);
-        for_each_header(r, [&](ngx_table_elt_t& header) {
-            if (is_secret_header(header)) mask_credentials(bytes_of(header.value));
-            if (equal_caseless(view(header.key), "Referer")) mask_arguments(bytes_of(header.value), names);
-            return false;
-        });
+        hide(r);
         return NGX_OK;
     });
+}
+
+ngx_int_t restore_token(ngx_http_request_t* r) {
+    if (r == r->main) return NGX_OK;
+    RequestState* state = find_request_state(r);
+    if (state == nullptr) return NGX_OK;
+    for (auto& [place, text] : state->hidden) {
+        ngx_memcpy(place, text.data(), text.size());
+        OPENSSL_cleanse(text.data(), text.size());
+    }
+    state->hidden.clear();
+    return NGX_OK;
 }
 
 }  // namespace rooms

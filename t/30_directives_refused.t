@@ -1,0 +1,233 @@
+#!/usr/bin/python3
+"""`nginx -t` refuses every wrong value: it names the file, the line, the directive, the value and what would be right."""
+import os
+import re
+import sys
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+from rooms import jwt, tap                                # noqa: E402
+from rooms.nginx import Nginx                             # noqa: E402
+
+server = Nginx(start=False, files={
+    "secret": jwt.SECRET, "short": b"too short", "open": jwt.SECRET, "empty": b"",
+    "backend": b"a backend's secret, long enough\n", "three": b"\n".join([b"a backend's secret %d" % n for n in range(3)]),
+    "jwks": b'{"keys":[]}', "broken.json": b"{"})
+os.chmod(server.path("open"), 0o644)
+ec = jwt.Key(server.dir, "ES256")
+rsa = jwt.Key(server.dir, "RS256", bits=1024, name="small")
+
+KEY = "rooms_jwt_key HS256 @DIR@/secret;"
+SOCKET = f"rooms; {KEY}"
+
+
+def refused(directive, right, http="", locations="", server_level="", at=None):
+    """nginx -t fails once, says `right`, and the file and line are those of the directive."""
+    code, said = server.test_config(http=http, locations=locations, server=server_level)
+    tap.is_(code, 1, "exit code")
+    emerg = [line for line in said.splitlines() if "[emerg]" in line]
+    tap.is_(len(emerg), 1, f"emerg lines in {said}")
+    tap.in_(directive, emerg[0], "the directive is named")
+    tap.like(emerg[0], right, "the right value is named")
+    where = tap.like(emerg[0], r" in (/\S+test\.conf):(\d+)$", "file and line")
+    with open(where[1]) as file:
+        tap.like(file.read().splitlines()[int(where[2]) - 1], re.escape(at or directive), "the line")
+
+
+def accepted(http="", locations="", server_level=""):
+    code, said = server.test_config(http=http, locations=locations, server=server_level)
+    tap.is_(code, 0, f"exit code of {said}")
+    return said
+
+
+def location(text):
+    return "location = /x {\n" + text + "\n}"
+
+
+# (directive, arguments, what is said); each in a location with a socket
+IN_LOCATION = [
+    ("rooms_jwt_key", f"hs256 @DIR@/secret", "one of HS256 HS384"),
+    ("rooms_jwt_key", "none @DIR@/secret", "one of HS256"),
+    ("rooms_jwt_key", "HS256 @DIR@/nowhere", 'cannot read ".*/nowhere": No such file'),
+    ("rooms_jwt_key", "HS256 @DIR@", "not a regular file"),
+    ("rooms_jwt_key", "HS256 @DIR@/short", "at least 32"),
+    ("rooms_jwt_key", "HS256 @DIR@/ES256.pub", "PEM|public key"),
+    ("rooms_jwt_key", "RS256 @DIR@/secret", "PEM|public key"),
+    ("rooms_jwt_key", "RS256 @DIR@/small.pub", "2048"),
+    ("rooms_jwt_key", "RS256 @DIR@/ES256.pub", "RSA"),
+    ("rooms_jwt_key", "ES384 @DIR@/ES256.pub", "P-384|curve"),
+    ("rooms_jwt_key", "ES256 @DIR@/ES256.key", "private|public"),
+    ("rooms_jwt_key", "HS256 @DIR@/open id=1", "kid=ID"),
+    ("rooms_jwt_key", "HS256 @DIR@/open kid=", "kid=ID"),
+    ("rooms_jwt_jwks", "@DIR@/jwks", "key"),
+    ("rooms_jwt_jwks", "@DIR@/broken.json", "JSON"),
+    ("rooms_jwt_jwks", "@DIR@/nowhere", "No such file"),
+    ("rooms_jwt_token", "token", "a variable, for example"),
+    ("rooms_jwt_issuer", '""', 'the value of "iss"'),
+    ("rooms_jwt_audience", 'a ""', '"aud"'),
+    ("rooms_jwt_leeway", "301s", "from 0s to 300s"),
+    ("rooms_jwt_leeway", "-1", "from 0s to 300s"),
+    ("rooms_jwt_max_age", "0s", "1s or more"),
+    ("rooms_jwt_max_age", "soon", "1s or more"),
+    ("rooms_jwt_require", "none exp", "only none"),
+    ("rooms_jwt_require", "exp exp", "each claim once"),
+    ("rooms_jwt_exp_unit", "us", "s or ms"),
+    ("rooms_jwt_user_claim", '""', "for example sub"),
+    ("rooms_jwt_rooms_claim", '""', "for example rooms"),
+    ("rooms_auth_failure", "4001", "close or http"),
+    ("rooms_allow", "session", "kind:id"),
+    ("rooms_allow", "session:*:x", "only at the end"),
+    ("rooms_allow", "Session:1", "kind"),
+    ("rooms_allow", "session:$", "variable"),
+    ("rooms_allow", "session:$nowhere", r'unknown variable "\$nowhere"'),
+    ("rooms_allow", "$rooms_room", "before the room is known"),
+    ("rooms_allow", "tenant:$rooms_claim_tenantId", r"rooms_claim \$NAME tenantId;"),
+    ("rooms_allow", '"session:*" "sql=select 1"', "one pattern"),
+    ("rooms_allow", "session:* request=/check", "one pattern"),
+    ("rooms_allow", "session:* cache=30s", "one pattern"),
+    ("rooms_join", "session:*", "names no room to join"),
+    ("rooms_join", "tenant:$nowhere", r'unknown variable "\$nowhere"'),
+    ("rooms_origin", "app.example.com", "SCHEME://HOST"),
+    ("rooms_origin", "https://app.example.com/", "SCHEME://HOST"),
+    ("rooms_origin", "any https://app.example.com", "stands alone"),
+    ("rooms_origin", "~", "regular expression"),
+    ("rooms_origin", '"~https://(a"', "regular expression"),
+    ("rooms_origin", '"~a)|(b"', "regular expression"),
+    ("rooms_heartbeat", "0", "for example 30s"),
+    ("rooms_heartbeat", "often", "for example 30s"),
+    ("rooms_heartbeat", "30s wait=10s", "timeout=TIME"),
+    ("rooms_heartbeat", "30s timeout=x", "timeout=TIME"),
+    ("rooms_max_message", "0", "for example 64k"),
+    ("rooms_max_message", "64kb", "for example 64k"),
+    ("rooms_max_message", "2g", "to 1g"),
+    ("rooms_max_rooms", "0", "from 1 to 1000000"),
+    ("rooms_max_rooms", "all", "from 1 to 1000000"),
+    ("rooms_rate", "60", "60/10s"),
+    ("rooms_rate", "60/", "60/10s"),
+    ("rooms_rate", "0/10s", "60/10s"),
+    ("rooms_rate", "60/0s", "60/10s"),
+    ("rooms_rate", "60r/s", "60/10s"),
+    ("rooms_send_queue", "0", "for example 1m"),
+    ("rooms_send_queue", "much", "for example 1m"),
+    ("rooms_max_connections", "0", "1 or more"),
+    ("rooms_max_connections", "5 per=user", r"per=\$VARIABLE"),
+    ("rooms_max_connections", "5 per=$nowhere", r'unknown variable "\$nowhere"'),
+    ("rooms_compression", "yes", "on or off"),
+    ("rooms_compression", "on level=0", "from 1 to 9"),
+    ("rooms_compression", "on level=10", "from 1 to 9"),
+    ("rooms_compression", "on min=x", "min=256"),
+    ("rooms_compression", "on max=1", "min=SIZE and level=N"),
+    ("rooms_drain", "x", "for example 3s"),
+    ("rooms_access_log", "start", "end or upgrade"),
+]
+for name, arguments, right in IN_LOCATION:
+    tap.add(f"{name} {arguments}: refused", refused, name, right, "", location(f"{SOCKET}\n{name} {arguments};"))
+
+IN_HTTP = [
+    ("rooms_zone", "rooms", "rooms:32m"),
+    ("rooms_zone", ":32m", "rooms:32m"),
+    ("rooms_zone", "rooms:8k", r"\d+k or more"),
+    ("rooms_zone", "rooms:many", "rooms:32m"),
+    ("rooms_history", "session:* size=-1", "a number of publications"),
+    ("rooms_history", "session:* size=1 size=2", "one size=N"),
+    ("rooms_history", "session:* ttl=0s", "ttl=5m"),
+    ("rooms_history", "session:* age=5m", "size=N and ttl=TIME"),
+    ("rooms_history", "session size=1", "kind"),
+    ("rooms_claim", "tenant tenantId", r"for example \$tenant"),
+    ("rooms_claim", "$ tenantId", r"for example \$tenant"),
+    ("rooms_claim", '$tenant ""', "for example tenantId"),
+]
+for name, arguments, right in IN_HTTP:
+    tap.add(f"{name} {arguments}: refused", refused, name, right, f"\n{name} {arguments};\n")
+
+BACKEND = [
+    ("secret=@DIR@/nowhere", "No such file"),
+    ("secret=", "name of a file"),
+    ("secret=@DIR@/empty", "secret"),
+    ("secret=@DIR@/short", "at least 16"),
+    ("secret=@DIR@/three", "one or two|two"),
+    ("secret=@DIR@/backend secret=@DIR@/backend", "two lines"),
+    ("from=10.0.0.0/33", "from=10.0.0.0/8"),
+    ("from=localhost", "from=10.0.0.0/8"),
+    ("to=127.0.0.1", "secret=FILE"),
+]
+for name in ("rooms_publish", "rooms_status"):
+    for arguments, right in BACKEND:
+        tap.add(f"{name} {arguments}: refused", refused, name, right, "", location(f"\n{name} {arguments};\n"))
+
+ONCE = ["rooms", "rooms_echo", "rooms_publish", "rooms_status", "rooms_jwt_token $arg_t", "rooms_jwt_issuer i",
+        "rooms_jwt_audience a", "rooms_jwt_leeway 1s", "rooms_jwt_max_age 1h", "rooms_jwt_require exp", "rooms_jwt_exp_unit s",
+        "rooms_jwt_user_claim sub", "rooms_jwt_rooms_claim rooms", "rooms_auth_failure close", "rooms_allow session:*",
+        "rooms_join session:1", "rooms_origin any", "rooms_heartbeat 30s", "rooms_max_message 64k", "rooms_max_rooms 1",
+        "rooms_rate 60/10s", "rooms_send_queue 1m", "rooms_max_connections 5", "rooms_compression on", "rooms_drain 3s",
+        "rooms_access_log end"]
+for line in ONCE:
+    tap.add(f"{line.split()[0]} twice in one place: refused", refused, line.split()[0], "is duplicate", "",
+            location(f"{KEY}\n{line};\n{line};"))
+for line in ("rooms_zone a:1m", "rooms_history session:* size=1", "rooms_claim $t tenantId"):
+    tap.add(f"{line.split()[0]} twice: refused", refused, line.split()[0], "is duplicate", f"\n{line};\n{line};\n")
+
+HANDLERS = ["rooms", "rooms_echo", "rooms_publish", "rooms_status"]
+for first, second in zip(HANDLERS, HANDLERS[1:] + HANDLERS[:1]):
+    tap.add(f"{first} and {second} in one location: refused", refused, second, "another handler of rooms", "",
+            location(f"{first};\n{second};\n{KEY}"))
+for name in HANDLERS:
+    tap.add(f"{name} outside of a location: refused", refused, name, "not allowed here", "", "", f"\n{name};\n")
+for line in ("rooms_zone a:1m", "rooms_history session:* size=1", "rooms_claim $t tenantId"):
+    tap.add(f"{line.split()[0]} in a server: refused", refused, line.split()[0], "not allowed here", "", "", f"\n{line};\n")
+
+tap.add("rooms without any key: refused, and rooms_jwt_key is named", refused, '"rooms"', "rooms_jwt_key", "",
+        location("\nrooms;\nrooms_allow session:*;"), "", "rooms;")
+tap.add("two keys of the same kid and algorithm: refused", refused, "rooms_jwt_key", "kid", "",
+        location("rooms;\nrooms_jwt_key HS256 @DIR@/secret kid=a;\nrooms_jwt_key HS256 @DIR@/open kid=a;"))
+tap.add("an upper-case letter in $rooms_claim_…, in any directive: refused, and rooms_claim is named", refused,
+        "rooms_claim_tenantId", r"rooms_claim \$NAME tenantId;", "\nlog_format x '$status $rooms_claim_tenantId';\n",
+        location(SOCKET), "", "log_format")
+
+
+@tap.case("the same in a comment is none of our business")
+def _():
+    accepted("# $rooms_claim_tenantId\nlog_format x '$status';  # ${rooms_claim_tenantId}\n", location(SOCKET))
+
+
+@tap.case("a variable that is declared only further down is known to rooms_allow")
+def _():
+    accepted("", location(f"{SOCKET} rooms_allow tenant:$later; rooms_allow user:$mine;")
+             + "location = /y { set $later x; set $mine y; }")
+
+
+@tap.case("rooms without rooms_allow, all levels mixed, a repeat of the parent's directive: accepted")
+def _():
+    accepted("rooms_claim $tenant tenantId;\nrooms_history session:* size=0;\nrooms_zone z:1m;\n"
+             f"{KEY} rooms_rate 1/1s; rooms_allow tenant:$tenant; rooms_origin any;",
+             location("rooms; rooms_rate 2/1s; rooms_join tenant:$tenant; "
+                      "rooms_origin https://a.example ~^https://[a-z]+\\.example$;")
+             + "location = /y { rooms; rooms_max_connections 5 per=$rooms_user; rooms_max_connections 50; }"
+             + "location = /z { rooms_publish secret=@DIR@/backend from=10.0.0.0/8 from=::1 from=unix:; }",
+             "rooms_rate 3/1s;")
+
+
+@tap.case("a file with a secret that others may read is warned about, with its name and what to do")
+def _():
+    said = accepted("", location("rooms; rooms_jwt_key HS256 @DIR@/open;"))
+    tap.like(said, r'\[warn\].*"rooms_jwt_key".*/open".*chmod 0640')
+    os.chmod(server.path("backend"), 0o604)
+    said = accepted("", location("rooms_publish secret=@DIR@/backend;"))
+    tap.like(said, r'\[warn\].*"rooms_publish".*/backend".*chmod 0640')
+    os.chmod(server.path("backend"), 0o640)
+    tap.unlike(accepted("", location("rooms_publish secret=@DIR@/backend;")), "warn")
+    os.chmod(ec.public, 0o644)
+    tap.unlike(accepted("", location(f"rooms; rooms_jwt_key ES256 {ec.public};")), "warn")
+
+
+@tap.case("no message quotes a secret")
+def _():
+    for line in ("rooms_jwt_key HS256 @DIR@/short", "rooms_publish secret=@DIR@/three"):
+        _, said = server.test_config(locations=location(line + ";"))
+        tap.unlike(said, "too short\\b|a backend's secret")
+
+
+@tap.case("a module that is loaded and not used makes no zone and changes nothing")
+def _():
+    tap.unlike(accepted(), r"\[(warn|alert)\]|zone")
+
+
+tap.run()
