@@ -26,13 +26,13 @@ server = serve("""
         location @echo       { rooms_echo; }
         location = /pretty   { rooms_echo; error_page 400 = /hello400; error_page 405 = /hello400; }
         location = /hello400 { return 200 "own page"; }
-        location = /parent   { auth_request /echo; return 200 parent; }
+        location = /parent   { auth_request /echo; try_files /parent.txt =404; }
         location = /ssi.html { ssi on; default_type text/html; }
         location = /logged   { rooms_echo; access_log @DIR@/rooms.log rooms; }
         location = /logged/ws { rooms; rooms_jwt_key HS256 @DIR@/secret; rooms_allow session:*; access_log @DIR@/rooms.log rooms; }
         location = /stub     { stub_status; access_log off; }
         location = /address  { rooms_echo; access_log @DIR@/address.log address; }
-""", tls=True, files={"htpasswd": "u:{PLAIN}p\n", "html/ssi.html": 'before <!--# include virtual="/echo" --> after'},
+""", tls=True, files={"htpasswd": "u:{PLAIN}p\n", "html/parent.txt": "parent", "html/ssi.html": 'before <!--# include virtual="/echo" --> after'},
     http="""limit_conn_zone $binary_remote_addr zone=one:1m;
             log_format rooms '$uri|$status|$bytes_sent|$request_time|$rooms_close_code|$rooms_messages_in|$rooms_messages_out|$rooms_joined|$rooms_user';
             log_format address '$remote_addr $status';

@@ -204,7 +204,7 @@ def deliver_request(octets, mode, *, server=None, tls=False, unix=False, timeout
         wire.send(octets + frame(TEXT, b"early"))
     else:
         wire.send(octets)
-    return read_response(wire, timeout=timeout), wire
+    return read_response(wire, octets[:5].split(b" ")[0].decode(), timeout), wire
 
 
 def held_sockets(port, peer_port):

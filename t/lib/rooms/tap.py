@@ -106,7 +106,7 @@ def add(name, function, *args, **kwargs):
 def _report(error):
     if isinstance(error, AssertionError) and str(error):
         frames = [f for f in traceback.extract_tb(error.__traceback__) if "/t/lib/rooms/tap.py" not in f.filename]
-        where = ", ".join(f"{os.path.basename(f.filename)}:{f.lineno}" for f in frames[-3:])
+        where = ", ".join(f"{os.path.basename(f.filename)}:{f.lineno}" for f in frames[:4])
         return f"{error}\nat {where}"
     return "".join(traceback.format_exception(error))
 

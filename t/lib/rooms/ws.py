@@ -231,8 +231,8 @@ class WebSocket:
         self.pings = 0
         self.in_message = False
         self.pending = []           # frames read ahead of a message
-        worker = response.get("X-Worker")
-        self.worker = int(worker) if worker else None
+        workers = response.all("X-Worker")     # the first is that of the server itself, others come from proxies
+        self.worker = int(workers[0]) if workers else None
         self.protocol = response.get("Sec-WebSocket-Protocol")
         self.deflate = None
         value = response.get("Sec-WebSocket-Extensions")
