@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from rooms import ROOT, SCALE, http, jwt, tap, wait_until    # noqa: E402
 from rooms.conform import *                                  # noqa: E402,F403
@@ -149,6 +150,8 @@ def wscat(url, command, until, meanwhile=None):
         tap.fail("t/node_modules has no wscat: run ./build.sh test, which installs it")
     client = subprocess.Popen(["node", program, "-c", url, "-x", command, "-w", "-1", "--no-color"], stdin=subprocess.PIPE,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = threading.Timer(30 * SCALE, client.kill)
+    deadline.start()
     try:
         if meanwhile:
             wait_until(lambda: client.poll() is not None or meanwhile(), "wscat to be a member", 20 * SCALE)
@@ -159,6 +162,7 @@ def wscat(url, command, until, meanwhile=None):
             seen += line
         return seen
     finally:
+        deadline.cancel()
         client.kill()
         client.wait()
 
@@ -173,7 +177,7 @@ def _():
     def publish():
         return http.publish(server, {"room": "session:cat", "type": "x", "data": {"n": 3}})["subscribers"] == 1
     seen = wscat(f"{URL}/ws?token={TOKEN}", '{"type":"subscribe","room":"session:cat"}', '"n":3', publish)
-    for word in ('"type":"connected"', '"type":"subscribed"', '"type":"x"'):
+    for word in ('"connected"', '"subscribed"', '"x"'):
         tap.in_(word, seen, "what wscat printed")
 
 

@@ -70,7 +70,7 @@ class Browser:
         """The value of an expression, a promise's included; a JavaScript error is a failure."""
         self.number += 1
         self.ws.send_json(id=self.number, method="Runtime.evaluate",
-                          params={"expression": expression, "awaitPromise": True, "returnByValue": True, "replMode": True})
+                          params={"expression": expression, "awaitPromise": True, "returnByValue": True})
         answer = self.ws.wait_for(LONG, id=self.number)
         result = answer.get("result", {})
         assert "exceptionDetails" not in result and "error" not in answer, f"in the page: {json.dumps(answer)[:1500]}"

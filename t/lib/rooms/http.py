@@ -124,7 +124,7 @@ def raw(server, octets, *, tls=False, unix=False, timeout=None):
 
 def publish(server, publication, *, path="/publish", headers=(), content_type="application/json", expect=200, **options):
     """POSTs a publication (dict, list, or text as it is). Returns the JSON answer; expect=None: the Response."""
-    body = publication if isinstance(publication, (str, bytes)) else _json.dumps(publication)
+    body = publication if isinstance(publication, (str, bytes)) else _json.dumps(publication, separators=(",", ":"))
     fields = list(headers.items()) if isinstance(headers, dict) else list(headers)
     if content_type:
         fields.append(("Content-Type", content_type))
