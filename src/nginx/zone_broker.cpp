@@ -103,6 +103,10 @@ void ZoneBroker::ring(const SlotMask& slots) {
     });
 }
 
+void ZoneBroker::count(Counter counter) {
+    zone_.counter(slot_, cell(counter)).fetch_add(1, std::memory_order_relaxed);
+}
+
 void ZoneBroker::ring_pending() { ring(zone_.take_rings()); }
 
 void ZoneBroker::publish(std::span<const PublishRequest> batch, PublishDone done) {
@@ -279,6 +283,7 @@ void ZoneBroker::catch_up(Room& room) {
         if (room.cursor.offset >= history.position.offset) return;
     }
     room.cursor = zone_.position(room.broker_index);
+    count(Counter::gaps);
     sink_.on_gap(room, "trimmed");
 }
 
@@ -299,7 +304,7 @@ void ZoneBroker::drain() {
     do {
         positions_.clear();
         if (zone_.drain(slot_, positions_)) {
-            ++overflows_;
+            count(Counter::mailbox_overflows);
             catch_up_all();
         }
         for (const std::uint64_t position : positions_) deliver(position);

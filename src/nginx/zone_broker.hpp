@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/broker.hpp"
+#include "nginx/counters.hpp"
 #include "nginx/ngx.hpp"
 #include "store/zone.hpp"
 
@@ -35,14 +36,13 @@ public:
     // Rings the bells that repairs of the zone found to be rung.
     void ring_pending();
 
-    [[nodiscard]] std::uint64_t overflows() const { return overflows_; }
-
 private:
     [[nodiscard]] Payload read_frame(std::uint64_t position, ZoneRecord& record);
     void deliver(std::uint64_t position);
     void catch_up(Room& room);
     void catch_up_all();
     void ring(const SlotMask& slots);
+    void count(Counter counter);
     [[nodiscard]] Room* room_at(std::uint32_t index) const;
 
     Zone& zone_;
@@ -51,7 +51,6 @@ private:
     std::function<void()> work_;
     std::vector<Room*> rooms_;             // by the zone's room index
     std::vector<std::uint64_t> positions_;  // scratch of drain()
-    std::uint64_t overflows_ = 0;
 };
 
 // The bells, made by the master before it forks, kept over reloads. NGX_OK or NGX_ERROR.
