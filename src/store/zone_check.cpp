@@ -180,8 +180,10 @@ std::string check_chains(const ZoneView& v) {
     const std::uint64_t first = load(v.header->ids_first), next = load(v.header->ids_next);
     if (next - first > v.layout.ids_cap) return wrong("ids", first, next);
     if (ids != next - first) return wrong("ids in chains", ids, next - first);
+    std::set<std::pair<std::uint64_t, std::uint64_t>> answers;
     for (std::uint64_t number = first; number != next; ++number) {
         const IdEntry& id = v.ids[number % v.layout.ids_cap];
+        if (!answers.insert({id.epoch, id.offset}).second) return wrong("an id twice:", number);
         if (id_find(v, {id.id[0], id.id[1]}, id.ms) == nullptr) return wrong("id", number);
     }
     return {};
