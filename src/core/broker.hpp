@@ -74,10 +74,11 @@ using PresenceDone = std::function<void(const PresenceAnswer&)>;
 // What a broker tells its process. Implemented by the Hub.
 class RoomSink {
 public:
-    // The next publication of a room, already encoded as a frame; `room.cursor` has been advanced.
+    // The next publication of a room, already encoded as a frame. Throws std::bad_alloc, and then it
+    // has not been taken: the broker brings it again.
     virtual void on_publication(Room& room, Payload frame) = 0;
-    // Publications of a room are lost to this process; `room.cursor` is the room's position now.
-    virtual void on_gap(Room& room, std::string_view reason) = 0;
+    // Publications of a room are lost to this process; what comes is newer than `now`. Throws as above.
+    virtual void on_gap(Room& room, Position now, std::string_view reason) = 0;
 
 protected:
     ~RoomSink() = default;

@@ -14,6 +14,12 @@ Payload text_frame(std::string_view json) { return encode_frame(Opcode::text, js
 
 std::string connection_name(std::uint64_t id) { return epoch_text(id); }
 
+// Place for one more, so that the next push_back cannot throw.
+template <typename T>
+void make_room(std::vector<T>& list) {
+    if (list.size() == list.capacity()) list.reserve(list.empty() ? 1 : 2 * list.size());
+}
+
 // Rules ask for values as spans; an Identity unpacks them once for a whole question.
 struct Question {
     explicit Question(const Identity& identity) : values(identity.values()) {}
@@ -76,6 +82,8 @@ void Hub::remove(Client& client) {
     for (auto& waiting : waiting_) {
         if (waiting->client_id == client.id) waiting->cancelled = true;
     }
+    // Nothing here allocates: a client can always be taken out. What waits for the end of the turn
+    // is not its business any more.
     while (!client.memberships.empty()) leave(client, *client.memberships.back().room);
     const auto handle = static_cast<std::size_t>(client.handle);
     if (handle < clients_.size() && clients_[handle] == &client) clients_[handle] = nullptr;
@@ -207,7 +215,10 @@ void Hub::unsubscribe(Client& client, std::string_view name, std::string_view re
         if (waiting->client_id == client.id && waiting->room->name == name) waiting->cancelled = true;
     }
     const auto found = rooms_.find(name);
-    if (found != rooms_.end()) leave(client, *found->second);
+    if (found != rooms_.end()) {
+        flush(*found->second);  // what was published before belongs to it
+        leave(client, *found->second);
+    }
     reply(client, encode_unsubscribed(name, ref));
 }
 
@@ -241,6 +252,7 @@ void Hub::authenticate(Client& client, std::string_view token, std::string_view 
         Room& joined = *client.memberships[i].room;
         if (question.allowed(*policy.rules, joined.name)) continue;
         const std::string name = joined.name;
+        flush(joined);
         leave(client, joined);
         refuse(client, ErrorCode::forbidden, name, forbidden_message(name), false, {});
     }
@@ -287,7 +299,11 @@ Membership* Hub::membership(Client& client, const Room& room) const {
     return nullptr;
 }
 
+// All or nothing: memory that runs out must not leave a member in one list and not in another.
 void Hub::enter(Client& client, Room& room) {
+    make_room(client.memberships);
+    make_room(room.handles_);
+    make_room(room.members_);
     client.memberships.push_back({&room, static_cast<std::uint32_t>(room.handles_.size())});
     room.handles_.push_back(client.handle);
     room.members_.push_back({&client, room.messages_, room.bytes_});
@@ -298,7 +314,6 @@ void Hub::enter(Client& client, Room& room) {
 void Hub::leave(Client& client, Room& room) {
     Membership* mine = membership(client, room);
     if (mine == nullptr) return;
-    flush(room);  // what was published before the leave belongs to it
     const std::uint32_t index = mine->index;
     const Room::Member& member = room.members_[index];
     client.messages_out += room.messages_ - member.messages_before;
@@ -329,6 +344,7 @@ void Hub::release_if_empty(Room& room) {
 
 void Hub::on_publication(Room& room, Payload frame) {
     if (room.handles_.empty()) return;
+    make_room(room.pending_);
     if (room.pending_.empty()) {
         dirty_.push_back(&room);
         transport_.flush_later();
@@ -336,8 +352,8 @@ void Hub::on_publication(Room& room, Payload frame) {
     room.pending_.push_back(std::move(frame));
 }
 
-void Hub::on_gap(Room& room, std::string_view reason) {
-    on_publication(room, text_frame(encode_gap(room.name, room.cursor.epoch, room.cursor.offset, reason)));
+void Hub::on_gap(Room& room, Position now, std::string_view reason) {
+    on_publication(room, text_frame(encode_gap(room.name, now.epoch, now.offset, reason)));
 }
 
 void Hub::flush() {

@@ -108,7 +108,7 @@ public:
     void flush();
 
     void on_publication(Room& room, Payload frame) override;
-    void on_gap(Room& room, std::string_view reason) override;
+    void on_gap(Room& room, Position now, std::string_view reason) override;
 
     [[nodiscard]] std::size_t room_count() const { return rooms_.size(); }
     // What the client has been sent, memberships that still stand included.

@@ -95,9 +95,13 @@ bool Connection::direct() const {
     return state_ == State::open && started_ && close_with_ == 0 && outbox_.empty() && !broken_ && !tls();
 }
 
-void Connection::queue(Payload frame, std::size_t offset) {
+void Connection::queue(Payload frame, std::size_t offset) noexcept {
     if (state_ != State::open || close_with_ != 0 || broken_) return;
-    outbox_.push(std::move(frame), offset);
+    try {
+        outbox_.push(std::move(frame), offset);
+    } catch (const std::bad_alloc&) {
+        broken_ = true;  // it comes back by position; the other members get theirs
+    }
     if (outbox_.bytes() > conf_->send_queue + replies_) {
         close_later(CloseCode::too_slow, "too slow");
     }
@@ -226,9 +230,10 @@ void Connection::on_readable() {
             return;
         }
         if (!worker_.draining()) {
+            Worker& worker = worker_;
             const int socket = fd();
-            worker_.begin_drain();
-            if (worker_.find(socket) != this) return;
+            worker.begin_drain();
+            if (worker.find(socket) != this) return;  // it went at once
         }
     }
     const bool went_well = guarded(c_->log, false, [this] {

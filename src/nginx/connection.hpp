@@ -51,7 +51,7 @@ public:
     [[nodiscard]] bool direct() const;
 
     // Fan-out: what is behind `offset` waits for the socket. More than rooms_send_queue: 4101.
-    void queue(Payload frame, std::size_t offset);
+    void queue(Payload frame, std::size_t offset) noexcept;
     // An answer: not held against the limit, for reading pauses while answers wait.
     void reply(Payload frame);
     // Ends at the next settle(): the code goes out after what is queued.

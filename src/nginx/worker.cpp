@@ -230,6 +230,7 @@ Connection* Worker::open(Connection::Opening opening) {
         const std::size_t size = std::max(fd + 1, connections_.size() * 2);
         connections_.resize(size);
         lanes_.resize(size);
+        touched_.reserve(size);
     }
     connections_[fd] = std::make_unique<Connection>(*this, std::move(opening));
     ++connection_count_;
@@ -348,15 +349,19 @@ void Worker::fan_out(const Room& room, std::span<const Payload> frames) {
     std::vector<Payload> encoded;  // by encoding; made only where somebody reads it
     const auto form = [&](std::uint8_t encoding) -> const Payload& {
         if (encoding == 0) return plain;
-        if (encoded.size() < encoding) encoded.resize(encodings_.size());
-        Payload& made = encoded[encoding - 1];
-        if (!made) {
-            std::vector<Payload> twins;
-            twins.reserve(frames.size());
-            for (const Payload& frame : frames) twins.push_back(encode_for(encoding, frame));
-            made = join(twins);
+        try {
+            if (encoded.size() < encoding) encoded.resize(encodings_.size());
+            Payload& made = encoded[encoding - 1];
+            if (!made) {
+                std::vector<Payload> twins;
+                twins.reserve(frames.size());
+                for (const Payload& frame : frames) twins.push_back(encode_for(encoding, frame));
+                made = join(twins);
+            }
+            return made;
+        } catch (const std::bad_alloc&) {
+            return plain;  // which everybody understands
         }
-        return made;
     };
 
     std::uint64_t bytes = 0;

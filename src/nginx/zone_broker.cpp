@@ -261,8 +261,8 @@ void ZoneBroker::deliver(std::uint64_t position) {
         ZoneRecord record;
         Payload frame = read_frame(position, record);
         if (frame) {
-            room->cursor.offset = record.offset;
             sink_.on_publication(*room, std::move(frame));
+            room->cursor.offset = record.offset;
             return;
         }
     }
@@ -277,14 +277,15 @@ void ZoneBroker::catch_up(Room& room) {
             ZoneRecord record;
             Payload frame = read_frame(position, record);
             if (!frame) break;
-            room.cursor.offset = record.offset;
             sink_.on_publication(room, std::move(frame));
+            room.cursor.offset = record.offset;
         }
         if (room.cursor.offset >= history.position.offset) return;
     }
-    room.cursor = zone_.position(room.broker_index);
+    const Position now = zone_.position(room.broker_index);
     count(Counter::gaps);
-    sink_.on_gap(room, "trimmed");
+    sink_.on_gap(room, now, "trimmed");
+    room.cursor = now;
 }
 
 void ZoneBroker::catch_up_all() {

@@ -329,7 +329,7 @@ void a_gap_comes_before_anything_newer(void**) {
     auto& state = world.broker.rooms["session:1"];
     state.position.offset = 171;
     state.room->cursor = state.position;
-    world.hub.on_gap(*state.room, "trimmed");
+    world.hub.on_gap(*state.room, state.position, "trimmed");
     world.broker.event(world.hub, "session:1", "newer");
     world.hub.flush();
     const auto inbox = world.take(client);
