@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/encodings.hpp"
 #include "core/identity.hpp"
 #include "core/rate.hpp"
 #include "core/rules.hpp"
@@ -46,7 +47,7 @@ struct Client {
     std::uint32_t joined = 0;        // rooms joined so far
     RateMeter rate;
     std::uint32_t refused = 0;       // messages over the rate since the last that was not
-    std::uint8_t encoding = 0;       // which form of a frame it reads: 0 plain, else the Transport's
+    Encoding encoding = 0;           // the form of frames that it is sent
 };
 
 }  // namespace rooms

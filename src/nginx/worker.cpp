@@ -6,7 +6,6 @@
 
 #include <algorithm>
 
-#include "core/frame.hpp"
 #include "nginx/guard.hpp"
 
 namespace rooms {
@@ -19,7 +18,6 @@ constinit std::uint64_t generation = 0;
 constexpr ngx_msec_t kSweepEvery = 2000;
 constexpr std::uint8_t kDirect = 0x80;
 constexpr std::uint8_t kEncodingBits = 0x3f;
-constexpr std::size_t kMaxEncodings = 63;
 constexpr std::size_t kMaxDrainingGenerations = 2;
 
 MainConf* main_conf_of(ngx_cycle_t* cycle) {
@@ -35,19 +33,6 @@ void on_bell(ngx_event_t* event) {
         [[maybe_unused]] const ssize_t n = read(c->fd, &rings, sizeof rings);
     }
     if (the_worker != nullptr) the_worker->flush_later();
-}
-
-Payload join(std::span<const Payload> frames) {
-    if (frames.size() == 1) return frames.front();
-    std::size_t size = 0;
-    for (const Payload& frame : frames) size += frame.size();
-    Payload joined = Payload::allocate(size);
-    char* out = joined.data();
-    for (const Payload& frame : frames) {
-        ngx_memcpy(out, frame.view().data(), frame.size());
-        out += frame.size();
-    }
-    return joined;
 }
 
 }  // namespace
@@ -197,31 +182,8 @@ const ClientPolicy* Worker::policy_of(const LocationConf& conf) {
     return policy.get();
 }
 
-std::uint8_t Worker::encoding_of(std::uint8_t window_bits, const Compression& compression) {
-    if (window_bits == 0) return 0;
-    const auto level = static_cast<int>(compression.level);
-    for (std::size_t i = 0; i < encodings_.size(); ++i) {
-        const Encoding& known = encodings_[i];
-        if (known.window_bits == window_bits && known.level == level && known.min == compression.min) {
-            return static_cast<std::uint8_t>(i + 1);
-        }
-    }
-    // Messages may always be sent uncompressed.
-    if (encodings_.size() == kMaxEncodings) return 0;
-    encodings_.push_back({window_bits, level, compression.min});
-    return static_cast<std::uint8_t>(encodings_.size());
-}
-
-Payload Worker::encode_for(std::uint8_t encoding, const Payload& frame) {
-    if (encoding == 0) return frame;
-    const Encoding& form = encodings_[encoding - 1];
-    const std::string_view bytes = frame.view();
-    const auto length = static_cast<std::uint8_t>(bytes[1]);
-    const std::string_view text = bytes.substr(length == 127 ? 10 : length == 126 ? 4 : 2);
-    if (text.size() < form.min) return frame;
-    const auto deflated = codec_.deflater.deflate(text, form.window_bits, form.level);
-    if (!deflated || deflated->size() >= text.size()) return frame;
-    return encode_frame(static_cast<Opcode>(bytes[0] & 0x0f), *deflated, true);
+Encoding Worker::encoding_of(std::uint8_t window_bits, const Compression& compression) {
+    return encodings_.of(window_bits, static_cast<int>(compression.level), compression.min);
 }
 
 Connection* Worker::open(Connection::Opening opening) {
@@ -347,17 +309,12 @@ void Worker::token_changed(Client& client) {
 void Worker::fan_out(const Room& room, std::span<const Payload> frames) {
     const Payload plain = join(frames);
     std::vector<Payload> encoded;  // by encoding; made only where somebody reads it
-    const auto form = [&](std::uint8_t encoding) -> const Payload& {
+    const auto form = [&](Encoding encoding) -> const Payload& {
         if (encoding == 0) return plain;
         try {
-            if (encoded.size() < encoding) encoded.resize(encodings_.size());
+            if (encoded.size() < encoding) encoded.resize(encodings_.count());
             Payload& made = encoded[encoding - 1];
-            if (!made) {
-                std::vector<Payload> twins;
-                twins.reserve(frames.size());
-                for (const Payload& frame : frames) twins.push_back(encode_for(encoding, frame));
-                made = join(twins);
-            }
+            if (!made) made = encodings_.encode(encoding, frames, codec_.deflater);
             return made;
         } catch (const std::bad_alloc&) {
             return plain;  // which everybody understands

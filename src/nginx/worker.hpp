@@ -9,6 +9,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/encodings.hpp"
 #include "core/hub.hpp"
 #include "core/session.hpp"
 #include "core/wheel.hpp"
@@ -51,10 +52,11 @@ public:
 
     // The policy that a location's clients share.
     [[nodiscard]] const ClientPolicy* policy_of(const LocationConf& conf);
-    // How frames are sent to a client: 0 plain, else an index of (window, level, min).
-    [[nodiscard]] std::uint8_t encoding_of(std::uint8_t window_bits, const Compression& compression);
-    // The frame in that encoding; the frame itself where it is too small or does not shrink.
-    [[nodiscard]] Payload encode_for(std::uint8_t encoding, const Payload& frame);
+    // The form in which a client that negotiated deflate is sent frames.
+    [[nodiscard]] Encoding encoding_of(std::uint8_t window_bits, const Compression& compression);
+    [[nodiscard]] Payload encode_for(Encoding encoding, const Payload& frame) {
+        return encodings_.encode(encoding, frame, codec_.deflater);
+    }
 
     Connection* open(Connection::Opening opening);  // null where memory ran out
     void close(Connection& connection);
@@ -85,11 +87,6 @@ public:
 private:
     static constexpr std::size_t kReceiveBuffer = 64 * 1024;
 
-    struct Encoding {
-        std::uint8_t window_bits;
-        int level;
-        std::size_t min;
-    };
     // A timer or posted event whose data looks like a connection to nginx's debug log.
     struct Alarm {
         ngx_event_t event{};
@@ -120,7 +117,7 @@ private:
     std::vector<std::unique_ptr<Connection>> connections_;  // by descriptor
     std::vector<std::uint8_t> lanes_;                       // by descriptor: kDirect | encoding
     std::vector<int> touched_;
-    std::vector<Encoding> encodings_;
+    Encodings encodings_;
     std::unordered_map<const LocationConf*, std::unique_ptr<ClientPolicy>> policies_;
     const RoomRules no_rules_;  // of a location without rooms_allow: closed
     std::size_t connection_count_ = 0;
