@@ -3,8 +3,9 @@
 #include <string_view>
 #include <vector>
 
+#include <openssl/bn.h>
 #include <openssl/err.h>
-#include <openssl/x509.h>
+#include <openssl/param_build.h>
 
 #include "core/key.hpp"
 #include "core/key_set.hpp"
@@ -20,6 +21,36 @@ using rooms::KeyFamily;
 using rooms::KeySet;
 
 namespace {
+
+constexpr std::string_view kRsa3072 =
+    "-----BEGIN PUBLIC KEY-----\n"
+    "MIIBojANBgkqhkiG9w0BAQEFAAOCAY8AMIIBigKCAYEAyhuF2gYFIW4RTd3jGQTX\n"
+    "PeFnO4MkoQz2fr+ArnmWY6FnG1rpJLzrcfERnGdtfaX2YTg85v1bieotL+vLFwIo\n"
+    "fSD93u7XmKWVu8C+hBJmeU513kR1SJqBkQLa3IvpEAmQhbGtWz89d5HFS1KiZUe8\n"
+    "EaXjfYw6HVjBxdo9V8Wg701aDtgdN3Wd0MoQxR7S8cZZm64toLCXu/2c+GkUDs1f\n"
+    "HOJWpFC0XDWBlrHZZO+U4d5Z6VWzzoYgMlfmFKAkN3GkeT+51uwE4l52aVr0haWi\n"
+    "CQ9yeAbmfAXFU1Ni9Qbc8IrIYcHAoeLNPSzHlyoz6i5XFPj93xAf4NueP6zqMEWU\n"
+    "d9Eb8Afta+YxZXMgj90+eiOE+LgCK01cifsaJ4rC0aDCOY+fH/ym8nQnQeNBNG2s\n"
+    "vd5Xbu0rPpJLc/e4TpaihA+16L3qo5IkqFpY8KLXo4ljlHBr0veMZVLFWXWbQr1B\n"
+    "b4rTmBxMs7R5m1G0/E4zzDsxqnZtKt7EvHu557+6lD0nAgMBAAE=\n"
+    "-----END PUBLIC KEY-----\n";
+
+// A modulus of this many bits, of which nothing else is asked.
+std::string rsa_pem(int bits) {
+    const std::unique_ptr<BIGNUM, rooms::Freed<BN_free>> n(BN_new());
+    minter::require(BN_set_bit(n.get(), bits - 1) == 1 && BN_set_bit(n.get(), 0) == 1);
+    const std::unique_ptr<OSSL_PARAM_BLD, rooms::Freed<OSSL_PARAM_BLD_free>> builder(OSSL_PARAM_BLD_new());
+    minter::require(OSSL_PARAM_BLD_push_BN(builder.get(), "n", n.get()) == 1 &&
+                    OSSL_PARAM_BLD_push_uint(builder.get(), "e", 65537) == 1);
+    const std::unique_ptr<OSSL_PARAM, rooms::Freed<OSSL_PARAM_free>> params(
+        OSSL_PARAM_BLD_to_param(builder.get()));
+    const std::unique_ptr<EVP_PKEY_CTX, rooms::Freed<EVP_PKEY_CTX_free>> context(
+        EVP_PKEY_CTX_new_from_name(nullptr, "RSA", nullptr));
+    EVP_PKEY* pkey = nullptr;
+    minter::require(EVP_PKEY_fromdata_init(context.get()) == 1 &&
+                    EVP_PKEY_fromdata(context.get(), &pkey, EVP_PKEY_PUBLIC_KEY, params.get()) == 1);
+    return minter::public_pem(minter::Pkey(pkey, EVP_PKEY_free));
+}
 
 const Signer& signer(Algorithm algorithm) {
     static const auto* const all = [] {
@@ -123,14 +154,14 @@ void S18_a_curve_spelt_out_in_the_key_is_refused(void**) {
 }
 
 void S19_an_rsa_key_has_2048_bits_or_more(void**) {
-    for (const unsigned bits : {1024U, 2040U}) {
-        const auto pem = minter::public_pem(minter::generate("RSA", nullptr, bits));
+    for (const int bits : {1024, 2047, 8193, 16384}) {
+        const auto pem = rsa_pem(bits);
         assert_refused(Algorithm::rs256, pem,
                        "an RSA key of " + std::to_string(bits) + " bits; between 2048 and 8192");
         assert_refused(Algorithm::ps512, pem, "between 2048");
     }
-    const auto pem = minter::public_pem(minter::generate("RSA", nullptr, 3072));
-    assert_true(Key::from_file_text(Algorithm::rs384, pem).ok());
+    assert_refused(Algorithm::rs256, rsa_pem(2048), "an unsound key");  // 2^2047 + 1
+    assert_true(Key::from_file_text(Algorithm::rs384, kRsa3072).ok());
     assert_refused(Algorithm::rs256, signer(Algorithm::es256).key_file(), "RS256 needs an RSA key");
     assert_refused(Algorithm::eddsa, signer(Algorithm::es256).key_file(), "Ed25519 or Ed448");
     assert_refused(Algorithm::eddsa, minter::public_pem(minter::generate("X25519")), "Ed25519 or Ed448");

@@ -50,6 +50,12 @@ inline Pkey generate(const char* type, const char* curve = nullptr, unsigned bit
     return {pkey, EVP_PKEY_free};
 }
 
+// One RSA key for all: under valgrind each takes half a minute to find.
+inline const Pkey& shared_rsa() {
+    static const auto* const pkey = new Pkey(generate("RSA"));
+    return *pkey;
+}
+
 inline std::string from_bio(const std::unique_ptr<BIO, rooms::Freed<BIO_free>>& bio) {
     char* data = nullptr;
     const long size = BIO_get_mem_data(bio.get(), &data);
@@ -101,14 +107,14 @@ inline std::string raw_signature(std::string_view der, std::size_t number) {
 
 class Signer {
 public:
-    // `pkey` may be left out: a key of the right kind is made.
+    // `pkey` may be left out: a key of the right kind is made, or for RSA taken.
     explicit Signer(Algorithm algorithm, Pkey pkey = nullptr)
         : algorithm_(algorithm), pkey_(std::move(pkey)) {
         if (pkey_) return;
         switch (rooms::key_family(algorithm)) {
             case KeyFamily::hmac: break;
             case KeyFamily::rsa:
-            case KeyFamily::rsa_pss: pkey_ = generate("RSA"); break;
+            case KeyFamily::rsa_pss: pkey_ = shared_rsa(); break;
             case KeyFamily::ec: pkey_ = generate("EC", curve()); break;
             case KeyFamily::okp: pkey_ = generate("ED25519"); break;
         }
