@@ -13,8 +13,9 @@ namespace rooms {
 namespace {
 
 constexpr std::size_t kDefaultZone = 32 << 20;
-constexpr std::uint32_t kMinFragments = 128;
-constexpr std::size_t kOctetsPerFragment = 256;  // what a frame may weigh before it counts as an attack
+constexpr std::size_t kDefaultMessage = 64 * 1024;
+constexpr std::uint32_t kFragments = 128;        // of a message, up to the default size
+constexpr std::size_t kOctetsPerFragment = 256;  // and where longer ones are allowed
 
 void* create_main_conf(ngx_conf_t* cf) { return make_in_pool<MainConf>(cf->pool); }
 
@@ -100,8 +101,10 @@ void settle(LocationConf& conf, const Level& level) {
     conf.origins = level.origins;
     conf.connection_limits = level.connection_limits;
     settle(conf.wire.max_message, level.max_message);
-    conf.wire.max_fragments =
-        std::max(kMinFragments, static_cast<std::uint32_t>(conf.wire.max_message / kOctetsPerFragment));
+    conf.wire.max_fragments = kFragments;
+    if (conf.wire.max_message > kDefaultMessage) {
+        conf.wire.max_fragments = static_cast<std::uint32_t>(conf.wire.max_message / kOctetsPerFragment);
+    }
     settle(conf.max_rooms, level.max_rooms);
     settle(conf.rate, level.rate);
     settle(conf.send_queue, level.send_queue);

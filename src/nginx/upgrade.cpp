@@ -140,7 +140,7 @@ ngx_int_t upgrade(ngx_http_request_t* r) {
         const std::string_view origin = origins.empty() ? std::string_view() : origins.front();
         const std::string_view host =
             r->headers_in.host != nullptr ? view(r->headers_in.host->value) : std::string_view();
-        if (!origins.empty() && !rules.allows(origin, host)) {
+        if (!origins.empty() && (origin.empty() || !rules.allows(origin, host))) {
             worker->count(Counter::origins_refused);
             ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
                           "rooms: origin \"%*s\" refused: it is not in rooms_origin", origin.size(),

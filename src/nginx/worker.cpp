@@ -246,6 +246,8 @@ void Worker::sweep() {
         broker_.ring_pending();
         return 0;
     });
+    // A publisher may have died between its commit and our bell.
+    end_turn_later();
     if (!ngx_exiting) ngx_add_timer(&sweeper_.event, kSweepEvery);
 }
 
