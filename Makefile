@@ -213,6 +213,17 @@ $(UNIT)/oracle: t/oracle/oracle.cpp $(UNIT)/librooms.a
 	@echo "  $(CXX) $@"
 	@$(CXX) $(CXXFLAGS_ALL) -MF $@.d $(UNIT_FLAGS) -o $@ $^ -ljwt -lcrypto -ljansson -lz -lpthread
 
+# --- crowds of clients, for the load tests --------------------------------------------------------
+
+LOAD := $(patsubst t/load/%.cpp,build/load/%,$(wildcard t/load/*.cpp))
+
+.PHONY: load-build
+load-build: $(LOAD)
+build/load/%: t/load/%.cpp
+	@mkdir -p $(@D)
+	@echo "  g++ $@"
+	@g++ -std=c++20 $(WARNINGS) -Werror -O2 -g -o $@ $< -ljansson -lcrypto
+
 # --- the suite ----------------------------------------------------------------------------------
 
 T ?= $(sort $(wildcard t/*.t))
@@ -234,10 +245,10 @@ test: ## everything: unit tests, corpora, the suite, then `make check`
 	@$(MAKE) --no-print-directory fuzz-replay $(ORACLE)
 	@$(MAKE) --no-print-directory check
 
-prove: module module-faults unit-build $(NODE_MODULES) $(if $(NGX_NAME),nginx) ## the suite, or T="t/a.t t/b.t" of it
+prove: module module-faults unit-build load-build $(NODE_MODULES) $(if $(NGX_NAME),nginx) ## the suite, or T="t/a.t t/b.t" of it
 	@$(call suite,$(MODULE),$(MODULE)-faults,build/tap)
 
-asan: module-asan unit-build $(NODE_MODULES) ## the suite with the module under ASan and UBSan
+asan: module-asan unit-build load-build $(NODE_MODULES) ## the suite with the module under ASan and UBSan
 	@ROOMS_ASAN=1 $(call suite,$(MODULE)-asan,$(MODULE)-asan,build/tap-asan)
 
 $(NODE_MODULES): t/package-lock.json
