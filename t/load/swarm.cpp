@@ -4,8 +4,9 @@
 //   swarm PORT SECRET_FILE FIRST COUNT ROOM_SIZE LOG
 //
 // Client i (FIRST <= i < FIRST + COUNT) is in session:r<i / ROOM_SIZE>. Every event, gap, close and
-// broken promise (an offset that is not the next of its socket) becomes a JSON line of LOG. Ten times a
-// second a line on stdout says how many are live and how many events have come; stdin's end is the end.
+// broken promise (an offset that is not the next of its socket) becomes a JSON line of LOG, `t` being the
+// monotonic clock. Ten times a second a line on stdout says how many are live, how many events and closes
+// have come, and the log is flushed; stdin's end is the end.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
@@ -127,6 +128,7 @@ public:
                 expire(at);
                 printf("live %zu received %zu closes %zu\n", live_, received_, closes_);
                 fflush(stdout);
+                fflush(log_);
                 pollfd in{0, POLLIN, 0};
                 char text[64];
                 if (poll(&in, 1, 0) == 1 && ::read(0, text, sizeof text) <= 0) break;
@@ -196,7 +198,10 @@ private:
             int error = 0;
             socklen_t size = sizeof error;
             getsockopt(socket.fd, SOL_SOCKET, SO_ERROR, &error, &size);
-            if (error) return end(socket);
+            if (error) {
+                tell(*socket.client, "refused", 0, strerror(error));
+                return end(socket);
+            }
             sockaddr_in peer{};
             socklen_t length = sizeof peer;
             if (getpeername(socket.fd, reinterpret_cast<sockaddr*>(&peer), &length) == -1) return;
@@ -212,7 +217,10 @@ private:
             }
             const bool over = n == 0 || (errno != EAGAIN && errno != EINTR);
             if (!parse(socket)) return;
-            if (over) end(socket);
+            if (over) {
+                if (!socket.upgraded) tell(*socket.client, "refused", 0, "ended without an answer");
+                end(socket);
+            }
             return;
         }
     }
@@ -223,7 +231,7 @@ private:
             const std::size_t head = socket.in.find("\r\n\r\n");
             if (head == std::string::npos) return true;
             if (socket.in.compare(0, 12, "HTTP/1.1 101") != 0) {
-                fprintf(log_, "{\"c\":%d,\"kind\":\"refused\",\"status\":\"%.12s\"}\n", socket.client->index, socket.in.c_str());
+                tell(*socket.client, "refused", 0, socket.in.substr(0, 12).c_str());
                 end(socket);
                 return false;
             }
@@ -263,7 +271,7 @@ private:
             const int code = payload.size() < 2 ? 1005
                                                 : static_cast<unsigned char>(payload[0]) << 8 | static_cast<unsigned char>(payload[1]);
             if (!socket.closed) {
-                fprintf(log_, "{\"c\":%d,\"kind\":\"close\",\"code\":%d}\n", socket.client->index, code);
+                fprintf(log_, "{\"t\":%.3f,\"c\":%d,\"kind\":\"close\",\"code\":%d}\n", now(), socket.client->index, code);
                 send_frame(socket, 8, payload);
                 ++closes_;
             }
@@ -274,7 +282,7 @@ private:
             json_error_t error;
             json_t* message = json_loadb(payload.data(), payload.size(), 0, &error);
             if (message == nullptr) {
-                fprintf(log_, "{\"c\":%d,\"kind\":\"broken\",\"why\":\"not JSON\"}\n", socket.client->index);
+                fprintf(log_, "{\"t\":%.3f,\"c\":%d,\"kind\":\"broken\",\"why\":\"not JSON\"}\n", now(), socket.client->index);
             } else {
                 on_message(socket, message);
                 json_decref(message);
@@ -301,7 +309,7 @@ private:
             if (client.epoch.empty()) {
                 client.offset = static_cast<std::uint64_t>(json_integer_value(json_object_get(message, "offset")));
                 socket.next = client.offset + 1;
-                fprintf(log_, "{\"c\":%d,\"kind\":\"start\",\"offset\":%llu}\n", client.index, static_cast<unsigned long long>(client.offset));
+                fprintf(log_, "{\"t\":%.3f,\"c\":%d,\"kind\":\"start\",\"offset\":%llu}\n", now(), client.index, static_cast<unsigned long long>(client.offset));
             }
             client.epoch = json_string_value(json_object_get(message, "epoch"));
             take_over(socket);
@@ -322,13 +330,13 @@ private:
             client.offset = offset;
             ++received_;
             const char* id = json_string_value(json_object_get(message, "id"));
-            fprintf(log_, "{\"c\":%d,\"kind\":\"event\",\"offset\":%llu,\"id\":\"%s\"}\n", client.index,
+            fprintf(log_, "{\"t\":%.3f,\"c\":%d,\"kind\":\"event\",\"offset\":%llu,\"id\":\"%s\"}\n", now(), client.index,
                     static_cast<unsigned long long>(offset), id ? id : "");
         }
     }
 
     void tell(const Client& client, const char* kind, std::uint64_t offset, const char* why) {
-        fprintf(log_, "{\"c\":%d,\"kind\":\"%s\",\"offset\":%llu,\"why\":\"%s\"}\n", client.index, kind,
+        fprintf(log_, "{\"t\":%.3f,\"c\":%d,\"kind\":\"%s\",\"offset\":%llu,\"why\":\"%s\"}\n", now(), client.index, kind,
                 static_cast<unsigned long long>(offset), why);
     }
 
@@ -361,7 +369,7 @@ private:
     void end(Socket& socket) {
         Client& client = *socket.client;
         if (!socket.closed && socket.upgraded) {
-            fprintf(log_, "{\"c\":%d,\"kind\":\"close\",\"code\":1006}\n", client.index);
+            fprintf(log_, "{\"t\":%.3f,\"c\":%d,\"kind\":\"close\",\"code\":1006}\n", now(), client.index);
             ++closes_;
         }
         drop(socket);
@@ -377,7 +385,10 @@ private:
 
     void expire(double at) {
         for (Client& client : clients_) {
-            if (client.next && std::abs(client.next->deadline) < at) end(*client.next);
+            if (client.next && std::abs(client.next->deadline) < at) {
+                tell(client, "refused", 0, "timed out");
+                end(*client.next);
+            }
         }
         doomed_.clear();
     }
