@@ -117,8 +117,8 @@ void settle(LocationConf& conf, const Level& level) {
 char* merge(ngx_conf_t* cf, LocationConf& parent, LocationConf& conf) {
     auto* main = static_cast<MainConf*>(ngx_http_conf_get_module_main_conf(cf, ngx_http_rooms_module));
     // nginx sets the context to the level that is being merged, its core's part is merged already.
-    auto* core = static_cast<ngx_http_core_loc_conf_t*>(
-        ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module));
+    auto* core =
+        static_cast<ngx_http_core_loc_conf_t*>(ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module));
     main->levels.push_back(core);
 
     // if{} and limit_except{} are locations of their own: without this they would lose the handler.
@@ -134,8 +134,9 @@ char* merge(ngx_conf_t* cf, LocationConf& parent, LocationConf& conf) {
     if (conf.endpoint != Endpoint::none) conf.handler = core->handler;
 
     if (conf.endpoint == Endpoint::socket && conf.keys == nullptr) {
-        return refuse_at(cf, *conf.level->endpoint, "rooms",
-                         "nobody could connect without a \"rooms_jwt_key ALG FILE;\" or a \"rooms_jwt_jwks FILE;\"");
+        return refuse_at(
+            cf, *conf.level->endpoint, "rooms",
+            "nobody could connect without a \"rooms_jwt_key ALG FILE;\" or a \"rooms_jwt_jwks FILE;\"");
     }
     main->used = main->used || conf.endpoint != Endpoint::none;
     main->reads_tokens = main->reads_tokens || main->used || conf.keys != nullptr;
@@ -187,7 +188,8 @@ ngx_int_t postconfiguration(ngx_conf_t* cf) {
         // beginning: the first comes before the access log.
         if (!add_first(core->phases[NGX_HTTP_REWRITE_PHASE].handlers, take_token)) return NGX_ERROR;
         if (!add_first(core->phases[NGX_HTTP_LOG_PHASE].handlers, scrub_token)) return NGX_ERROR;
-        auto* last = static_cast<ngx_http_handler_pt*>(ngx_array_push(&core->phases[NGX_HTTP_LOG_PHASE].handlers));
+        auto* last =
+            static_cast<ngx_http_handler_pt*>(ngx_array_push(&core->phases[NGX_HTTP_LOG_PHASE].handlers));
         if (last == nullptr) return NGX_ERROR;
         *last = restore_token;
         return NGX_OK;

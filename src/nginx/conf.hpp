@@ -100,7 +100,7 @@ struct LocationConf {
     const std::vector<std::string>* token_arguments = nullptr;  // read by it; null: "token"
     AuthFailure auth_failure = AuthFailure::close;
 
-    RoomRules* rules = nullptr;  // null: no level has any, everything is closed
+    RoomRules* rules = nullptr;      // null: no level has any, everything is closed
     OriginRules* origins = nullptr;  // null: the default rule of OriginRules
     std::vector<ConnectionLimit>* connection_limits = nullptr;  // null: none
 
@@ -114,7 +114,7 @@ struct LocationConf {
     AccessLog access_log = AccessLog::end;
 
     ngx_http_handler_pt handler = nullptr;  // of the endpoint, for if{} below
-    Level* level = nullptr;  // what was written here, and inherited; for the merge only
+    Level* level = nullptr;                 // what was written here, and inherited; for the merge only
 };
 
 [[nodiscard]] MainConf* main_conf(ngx_http_request_t* r);

@@ -15,11 +15,12 @@ constexpr char kAccessForm[] = "it takes \"secret=FILE\" and \"from=ADDRESS[/MAS
 
 char* set_endpoint(ngx_conf_t* cf, LocationConf& conf, Endpoint endpoint, ngx_http_handler_pt handler) {
     if (conf.endpoint == endpoint) return duplicate();
-    if (conf.endpoint != Endpoint::none) return refuse(cf, "this location has another handler of rooms already");
+    if (conf.endpoint != Endpoint::none)
+        return refuse(cf, "this location has another handler of rooms already");
     conf.endpoint = endpoint;
     conf.level->endpoint = place_of(cf);
-    auto* core = static_cast<ngx_http_core_loc_conf_t*>(
-        ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module));
+    auto* core =
+        static_cast<ngx_http_core_loc_conf_t*>(ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module));
     core->handler = handler;
     return NGX_CONF_OK;
 }
@@ -44,7 +45,8 @@ char* add_from(ngx_conf_t* cf, std::string_view whole, std::string_view text, Ba
         ngx_str_t value = ngx_view(text);
         const ngx_int_t rc = ngx_ptocidr(&value, &cidr);
         if (rc == NGX_ERROR) {
-            return refuse_value(cf, whole, "an address or a network, for example from=10.0.0.0/8, or from=unix:");
+            return refuse_value(cf, whole,
+                                "an address or a network, for example from=10.0.0.0/8, or from=unix:");
         }
         if (rc == NGX_DONE) {
             ngx_conf_log_error(NGX_LOG_WARN, cf, 0, "\"%V\": low address bits of \"%V\" are meaningless",

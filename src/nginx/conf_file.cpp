@@ -54,7 +54,8 @@ Result<ConfFile> ConfFile::read(ngx_conf_t* cf, std::string_view name, std::size
 }
 
 ConfFile::ConfFile(ConfFile&& other) noexcept
-    : path_(std::move(other.path_)), size_(std::exchange(other.size_, 0)),
+    : path_(std::move(other.path_)),
+      size_(std::exchange(other.size_, 0)),
       others_may_read_(other.others_may_read_) {
     bytes_.swap(other.bytes_);
     // What fitted into the string object itself has been copied.
@@ -65,9 +66,10 @@ ConfFile::~ConfFile() { OPENSSL_cleanse(bytes_.data(), bytes_.size()); }
 
 void ConfFile::warn_if_readable(ngx_conf_t* cf) const {
     if (!others_may_read_) return;
-    ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
-                       "\"%V\": everybody on this host may read \"%s\", which holds a secret: chmod 0640 or 0600",
-                       cf->args->elts, path_.c_str());
+    ngx_conf_log_error(
+        NGX_LOG_WARN, cf, 0,
+        "\"%V\": everybody on this host may read \"%s\", which holds a secret: chmod 0640 or 0600",
+        cf->args->elts, path_.c_str());
 }
 
 }  // namespace rooms

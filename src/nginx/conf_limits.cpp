@@ -68,7 +68,8 @@ char* set_origin(ngx_conf_t* cf, Level& level) {
     for (std::size_t i = 1; i < word_count(cf); ++i) {
         const std::string_view text = word(cf, i);
         if (text == "any") {
-            if (word_count(cf) > 2) return refuse_value(cf, text, "it stands alone, for it allows every origin");
+            if (word_count(cf) > 2)
+                return refuse_value(cf, text, "it stands alone, for it allows every origin");
             level.origins->any = true;
         } else if (text.starts_with('~')) {
             if (char* fault = add_pattern(cf, text, *level.origins); fault != NGX_CONF_OK) return fault;
@@ -92,7 +93,8 @@ char* set_heartbeat(ngx_conf_t* cf, Level& level) {
     if (word_count(cf) == 3) {
         const auto text = parameter(word(cf, 2), "timeout=");
         const auto timeout = text ? parse_ms(*text) : std::nullopt;
-        if (!timeout || *timeout == 0) return refuse_value(cf, word(cf, 2), "timeout=TIME, for example timeout=10s");
+        if (!timeout || *timeout == 0)
+            return refuse_value(cf, word(cf, 2), "timeout=TIME, for example timeout=10s");
         heartbeat.timeout = *timeout;
     }
     level.heartbeat = heartbeat;

@@ -27,7 +27,8 @@ bool is_variable_name(std::string_view text) {
 
 std::string upper_case_fault(std::string_view name) {
     return "\"$" + std::string(name) +
-           "\" cannot work, for nginx folds the names of variables to lower case: write \"rooms_claim $NAME " +
+           "\" cannot work, for nginx folds the names of variables to lower case: write \"rooms_claim "
+           "$NAME " +
            std::string(name.substr(kClaimPrefix.size())) + ";\" in http{} and use $NAME";
 }
 
@@ -71,7 +72,8 @@ public:
         if (const auto part = room_part(name)) return part;
         if (name == "rooms_user") return VariableSource{Kind::user, 0};
         for (const auto& claim : main_.claims) {
-            if (claim->name == name) return VariableSource{Kind::claim, index_of(rules_.claim_paths, claim->path)};
+            if (claim->name == name)
+                return VariableSource{Kind::claim, index_of(rules_.claim_paths, claim->path)};
         }
         if (name.starts_with(kClaimPrefix) && name.size() > kClaimPrefix.size()) {
             const std::vector<std::string> path = {name.substr(kClaimPrefix.size())};
@@ -122,14 +124,16 @@ bool check_case(ngx_conf_t* cf) {
             if (text[i] == '\n') {
                 ++line;
                 comment = false;
-            } else if (text[i] == '#' && (i == 0 || std::string_view(" \t\r\n;{}").find(text[i - 1]) != std::string_view::npos)) {
+            } else if (text[i] == '#' && (i == 0 || std::string_view(" \t\r\n;{}").find(text[i - 1]) !=
+                                                        std::string_view::npos)) {
                 comment = true;
             }
             if (comment || text[i] != '$') continue;
             std::string_view rest = text.substr(i + 1);
             if (rest.starts_with('{')) rest.remove_prefix(1);
             std::size_t size = 0;
-            while (size < rest.size() && (is_alpha(rest[size]) || is_digit(rest[size]) || rest[size] == '_')) ++size;
+            while (size < rest.size() && (is_alpha(rest[size]) || is_digit(rest[size]) || rest[size] == '_'))
+                ++size;
             const std::string_view name = rest.substr(0, size);
             if (!name.starts_with(kClaimPrefix) || !has_upper_case(name)) continue;
             ngx_log_error(NGX_LOG_EMERG, cf->log, 0, "%s in %V:%ui", upper_case_fault(name).c_str(),
@@ -193,8 +197,9 @@ char* set_zone(ngx_conf_t* cf, MainConf& conf) {
     const auto size = colon == text.npos ? std::nullopt : parse_bytes(text.substr(colon + 1));
     const std::size_t min = min_zone_size();
     if (colon == 0 || !size || *size < min) {
-        return refuse_value(cf, text, "NAME:SIZE with a size of " + std::to_string(min / 1024) +
-                                          "k or more, for example rooms:32m");
+        return refuse_value(
+            cf, text,
+            "NAME:SIZE with a size of " + std::to_string(min / 1024) + "k or more, for example rooms:32m");
     }
     conf.zone_name = copy_to_pool(cf->pool, text.substr(0, colon));
     if (conf.zone_name.data == nullptr) return conf_error();
@@ -210,7 +215,8 @@ char* set_history(ngx_conf_t* cf, MainConf& conf) {
     for (std::size_t i = 2; i < word_count(cf); ++i) {
         if (const auto text = parameter(word(cf, i), "size=")) {
             const auto size = parse_count(*text);
-            if (!size || seen_size) return refuse_value(cf, word(cf, i), "one size=N, a number of publications");
+            if (!size || seen_size)
+                return refuse_value(cf, word(cf, i), "one size=N, a number of publications");
             rule.size = *size;
             seen_size = true;
         } else if (const auto time = parameter(word(cf, i), "ttl=")) {
@@ -240,7 +246,8 @@ char* set_claim(ngx_conf_t* cf, MainConf& conf) {
     auto claim = std::make_unique<ClaimVariable>();
     claim->name = lower(*name);
     for (std::size_t i = 2; i < word_count(cf); ++i) {
-        if (word(cf, i).empty()) return refuse_value(cf, word(cf, i), "the name of a claim, for example tenantId");
+        if (word(cf, i).empty())
+            return refuse_value(cf, word(cf, i), "the name of a claim, for example tenantId");
         claim->path.emplace_back(word(cf, i));
     }
     for (const auto& other : conf.claims) {
@@ -252,7 +259,8 @@ char* set_claim(ngx_conf_t* cf, MainConf& conf) {
 }
 
 char* set_allow(ngx_conf_t* cf, Level& level) {
-    if (word_count(cf) > 2) return refuse_value(cf, word(cf, 2), "it takes one pattern, for example session:*");
+    if (word_count(cf) > 2)
+        return refuse_value(cf, word(cf, 2), "it takes one pattern, for example session:*");
     return add_pattern(cf, level.allow, Pattern::Star::allowed);
 }
 

@@ -40,7 +40,8 @@ std::vector<std::string> arguments_in(std::string_view value) {
         std::string_view rest = value.substr(at + 1);
         if (rest.starts_with('{')) rest.remove_prefix(1);
         std::size_t size = 0;
-        while (size < rest.size() && (is_alpha(rest[size]) || is_digit(rest[size]) || rest[size] == '_')) ++size;
+        while (size < rest.size() && (is_alpha(rest[size]) || is_digit(rest[size]) || rest[size] == '_'))
+            ++size;
         const std::string name = lower(rest.substr(0, size));
         if (name.starts_with("arg_") && name.size() > 4) names.push_back(name.substr(4));
     }
@@ -58,8 +59,9 @@ char* set_jwt_key(ngx_conf_t* cf, Level& level) {
     if (word_count(cf) == 4) {
         const auto value = parameter(word(cf, 3), "kid=");
         if (!value || !is_kid(*value)) {
-            return refuse_value(cf, word(cf, 3), "kid=ID, 1 to " + std::to_string(kMaxKid) +
-                                                     " printable characters, is what may follow the file");
+            return refuse_value(cf, word(cf, 3),
+                                "kid=ID, 1 to " + std::to_string(kMaxKid) +
+                                    " printable characters, is what may follow the file");
         }
         kid = *value;
     }
@@ -95,10 +97,12 @@ char* set_jwt_jwks(ngx_conf_t* cf, Level& level) {
 char* set_jwt_token(ngx_conf_t* cf, Level& level) {
     if (level.token) return duplicate();
     if (word(cf, 1).find('$') == std::string_view::npos) {
-        return refuse_value(cf, word(cf, 1), "a value with a variable, for example $cookie_token or $arg_jwt");
+        return refuse_value(cf, word(cf, 1),
+                            "a value with a variable, for example $cookie_token or $arg_jwt");
     }
     TokenSource source;
-    source.value = static_cast<ngx_http_complex_value_t*>(ngx_pcalloc(cf->pool, sizeof(ngx_http_complex_value_t)));
+    source.value =
+        static_cast<ngx_http_complex_value_t*>(ngx_pcalloc(cf->pool, sizeof(ngx_http_complex_value_t)));
     if (source.value == nullptr) return conf_error();
     source.arguments = arguments_in(word(cf, 1));
 

@@ -33,7 +33,7 @@ inline constexpr char kDuplicate[] = "is duplicate";
 inline char* duplicate() { return const_cast<char*>(kDuplicate); }
 
 // Nothing: not of that form, or more than a size_t holds.
-[[nodiscard]] std::optional<ngx_msec_t> parse_ms(std::string_view text);        // 10s, 500ms, 1m
+[[nodiscard]] std::optional<ngx_msec_t> parse_ms(std::string_view text);         // 10s, 500ms, 1m
 [[nodiscard]] std::optional<std::int64_t> parse_seconds(std::string_view text);  // 10s, 1h; no ms
 [[nodiscard]] std::optional<std::size_t> parse_bytes(std::string_view text);     // 64k, 1m, 1g
 [[nodiscard]] std::optional<std::uint32_t> parse_count(std::string_view text);   // decimal
