@@ -211,7 +211,7 @@ oracle-build:
 oracle-program: $(UNIT)/oracle
 $(UNIT)/oracle: t/oracle/oracle.cpp $(UNIT)/librooms.a
 	@echo "  $(CXX) $@"
-	@$(CXX) $(CXXFLAGS_ALL) -MF $@.d $(UNIT_FLAGS) -o $@ $^ -ljwt -lcrypto -ljansson -lz -lpthread
+	@$(CXX) $(CXXFLAGS_ALL) -MF $@.d $(UNIT_FLAGS) -o $@ $(filter %.cpp %.a,$^) -ljwt -lcrypto -ljansson -lz -lpthread
 
 # --- crowds of clients, for the load tests --------------------------------------------------------
 
