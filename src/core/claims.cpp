@@ -112,7 +112,7 @@ Result<Claims, TokenError> Claims::read(std::string_view payload, const TokenRul
     if (checked->type != JsonType::object) {
         return TokenError{Reason::bad_payload, "the payload is not a JSON object"};
     }
-    json_error_t error;
+    json_error_t error{};  // jansson leaves it untouched where its first allocation fails
     Json tree(json_loadb(payload.data(), payload.size(), JSON_REJECT_DUPLICATES, &error));
     if (!tree) return load_error(error);
 

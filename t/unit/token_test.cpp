@@ -482,6 +482,7 @@ int every_c_allocation_fails(const std::function<void()>& f) {
 }
 
 void no_allocation_of_ours_that_fails_leaks(void**) {
+    if (!allocations_can_fail()) skip();
     for (const Algorithm algorithm : {Algorithm::hs256, Algorithm::es256}) {
         const std::string token = signer(algorithm).mint(
             signer(algorithm).header(R"(,"kid":"a kid of more than fifteen bytes","x":[{"y":1}])"),
@@ -499,7 +500,8 @@ void no_allocation_of_ours_that_fails_leaks(void**) {
 }
 
 void no_allocation_of_the_libraries_that_fails_opens_the_door(void**) {
-    for (const Algorithm algorithm : minter::kAllAlgorithms) {
+    for (const Algorithm algorithm :
+         {Algorithm::hs256, Algorithm::rs256, Algorithm::ps256, Algorithm::es256, Algorithm::eddsa}) {
         const KeySet& keys = keys_of(algorithm);
         const std::string good =
             signer(algorithm).mint(R"({"sub":"u1","exp":1700003600,"a":{"b":[1,2.5,"c"]}})");
