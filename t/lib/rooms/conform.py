@@ -3,8 +3,8 @@
 import os
 import time
 
-from . import SCALE, TIMEOUT, jwt, tap, ws
-from .http import read_response
+from . import SCALE, TIMEOUT, jwt, tap, wait_until, ws
+from .http import read_response, status
 from .nginx import Nginx
 from .ws import BINARY, CLOSE, CONT, PING, PONG, TEXT, close_payload, frame
 
@@ -49,6 +49,13 @@ def echo_works(server=None, path="/echo"):
         client.send_text("still here")
         assert client.recv() == (TEXT, b"still here")
         client.close()
+
+
+def settled():
+    """After a case: a fresh echo works, and the server counts no connection any more."""
+    echo_works()
+    if not os.environ.get("ROOMS_PEER"):
+        wait_until(lambda: status(_server)["connections"]["active"] == 0, "the count of connections to return to zero")
 
 
 def split_points(octets):
@@ -167,7 +174,7 @@ def fails(name, frames, codes=(1002,), *, messages=(), pongs=(), path="/echo", m
         for mode in modes:
             out = run_script(frames() if callable(frames) else frames, mode, path, **options)
             expect_failure(out, codes, messages, pongs, mode)
-        echo_works()
+        settled()
     tap.add(name, body)
 
 
@@ -187,7 +194,7 @@ def passes(name, frames, messages=(), *, pongs=(), path="/echo", modes=MODES, ch
             tap.is_(out.ended, "fin", f"{mode}: the server ends the stream: {out!r}")
             if check:
                 check(out)
-        echo_works()
+        settled()
     tap.add(name, body)
 
 
