@@ -55,9 +55,9 @@ void Outbox::advance(std::size_t sent) {
     }
 }
 
-void Outbox::drop_unbegun() {
+void Outbox::drop_unbegun(bool first_has_begun) {
     if (!queue_) return;
-    if (queue_->offset == 0) {
+    if (queue_->offset == 0 && !first_has_begun) {
         queue_.reset();
         return;
     }

@@ -28,8 +28,9 @@ public:
     [[nodiscard]] std::size_t peek(std::span<std::string_view> pieces) const;
     // The socket took `sent` bytes. REQUIRES sent <= bytes().
     void advance(std::size_t sent);
-    // Drops whole frames that have not been begun; what is begun must be finished.
-    void drop_unbegun();
+    // Drops whole frames that have not been begun; what is begun must be finished. With
+    // `first_has_begun` the first one stays even where no byte of it is known to have gone.
+    void drop_unbegun(bool first_has_begun = false);
     void clear() { queue_.reset(); }
 
 private:
