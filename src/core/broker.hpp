@@ -31,8 +31,8 @@ struct Position {
 
 struct PublishRequest {
     std::string_view room;
-    std::string_view body;  // the event's JSON up to its offset: encode_event_body
-    std::string_view key;   // idempotency key within the room; empty: none
+    std::string_view body;         // the event's JSON up to its offset: encode_event_body
+    std::string_view key;          // idempotency key within the room; empty: none
     std::string_view fingerprint;  // what "the same body" means for a repeated key
     HistoryLimits history;
 };
@@ -50,10 +50,10 @@ using PublishDone = std::function<void(std::span<const PublishAnswer>)>;
 
 struct SubscribeAnswer {
     bool ok = false;
-    bool full = false;                 // !ok: no place left, raise the broker's size
-    std::string_view reason;           // where !ok; for people
-    bool recovered = false;            // REQUIRES since in the request: `missed` is everything since
-    std::span<const Payload> missed;   // encoded frames, in order, up to the room's cursor
+    bool full = false;                // !ok: no place left, raise the broker's size
+    std::string_view reason;          // where !ok; for people
+    bool recovered = false;           // REQUIRES since in the request: `missed` is everything since
+    std::span<const Payload> missed;  // encoded frames, in order, up to the room's cursor
 };
 
 using SubscribeDone = std::function<void(const SubscribeAnswer&)>;

@@ -28,7 +28,8 @@ public:
     // does not shrink. Throws std::bad_alloc.
     [[nodiscard]] Payload encode(Encoding encoding, const Payload& frame, Deflater& deflater) const;
     // All frames in that form, one behind the other.
-    [[nodiscard]] Payload encode(Encoding encoding, std::span<const Payload> frames, Deflater& deflater) const;
+    [[nodiscard]] Payload encode(Encoding encoding, std::span<const Payload> frames,
+                                 Deflater& deflater) const;
 
     [[nodiscard]] std::size_t count() const { return forms_.size(); }
 

@@ -143,8 +143,7 @@ void Hub::subscribe(Client& client, const Subscribe& command, std::string_view r
     if (!member && client.memberships.size() + waiting_here >= client.policy->max_rooms) {
         release_if_empty(target);
         refuse(client, ErrorCode::limit, command.room,
-               "At most " + std::to_string(client.policy->max_rooms) + " rooms per connection", false,
-               ref);
+               "At most " + std::to_string(client.policy->max_rooms) + " rooms per connection", false, ref);
         return;
     }
 
@@ -183,8 +182,8 @@ void Hub::on_subscribed(Waiting& waiting, const SubscribeAnswer& answer) {
         return;
     }
     if (!answer.ok) {
-        refuse(*client, answer.full ? ErrorCode::limit : ErrorCode::unavailable, target.name,
-               answer.reason, true, waiting.ref);
+        refuse(*client, answer.full ? ErrorCode::limit : ErrorCode::unavailable, target.name, answer.reason,
+               true, waiting.ref);
         release_if_empty(target);
         return;
     }
@@ -245,8 +244,8 @@ void Hub::authenticate(Client& client, std::string_view token, std::string_view 
         if (waiting->client_id != client.id || waiting->cancelled) continue;
         if (question.allowed(*policy.rules, waiting->room->name)) continue;
         waiting->cancelled = true;
-        refuse(client, ErrorCode::forbidden, waiting->room->name,
-               forbidden_message(waiting->room->name), false, waiting->ref);
+        refuse(client, ErrorCode::forbidden, waiting->room->name, forbidden_message(waiting->room->name),
+               false, waiting->ref);
     }
     for (std::size_t i = client.memberships.size(); i-- > 0;) {
         Room& joined = *client.memberships[i].room;

@@ -48,7 +48,7 @@ private:
     std::vector<Payload> pending_;  // publications of this turn
     std::uint64_t messages_ = 0;    // given to each member so far
     std::uint64_t bytes_ = 0;
-    std::uint32_t waiting_ = 0;     // subscribes that the broker has not answered
+    std::uint32_t waiting_ = 0;  // subscribes that the broker has not answered
 };
 
 // How frames leave and connections end. Implemented by the glue.
@@ -81,7 +81,7 @@ protected:
 
 // The clocks of one turn.
 struct Now {
-    std::int64_t wall_ms = 0;   // since 1970; for tokens and timestamps
+    std::int64_t wall_ms = 0;     // since 1970; for tokens and timestamps
     std::uint64_t steady_ms = 0;  // never jumps; for rates
 };
 
@@ -141,8 +141,8 @@ private:
     HubMeter& meter_;
     Now now_;
     std::unordered_map<std::string_view, std::unique_ptr<Room>> rooms_;  // keys are the rooms' names
-    std::vector<Client*> clients_;                                      // by handle
-    std::vector<Room*> dirty_;                                          // with pending publications
+    std::vector<Client*> clients_;                                       // by handle
+    std::vector<Room*> dirty_;                                           // with pending publications
     std::vector<std::shared_ptr<Waiting>> waiting_;
 };
 

@@ -1,5 +1,6 @@
 #include "core/identity.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 namespace rooms {
@@ -77,10 +78,7 @@ Identity::Identity(const Claims& claims, std::span<const std::vector<std::string
         std::memcpy(out, &length, sizeof length);
         out += sizeof length;
     }
-    for (const auto text : texts) {
-        std::memcpy(out, text.data(), text.size());
-        out += text.size();
-    }
+    for (const auto text : texts) out = std::copy(text.begin(), text.end(), out);
 }
 
 std::string_view Identity::user() const {

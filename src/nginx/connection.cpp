@@ -15,11 +15,11 @@
 namespace rooms {
 namespace {
 
-constexpr Monotonic kCloseTimeout = 5000;       // for the peer's Close, RFC 6455 section 7.1.1
-constexpr Monotonic kDrainCloseTimeout = 700;   // while the worker waits to exit
+constexpr Monotonic kCloseTimeout = 5000;      // for the peer's Close, RFC 6455 section 7.1.1
+constexpr Monotonic kDrainCloseTimeout = 700;  // while the worker waits to exit
 constexpr Monotonic kLingerTimeout = 2000;
-constexpr Monotonic kExpiryWarning = 60000;     // or half of what is left, where that is less
-constexpr unsigned kReadsPerTurn = 16;          // others want to be read as well
+constexpr Monotonic kExpiryWarning = 60000;  // or half of what is left, where that is less
+constexpr unsigned kReadsPerTurn = 16;       // others want to be read as well
 constexpr std::size_t kPieces = 64;
 
 void on_read_event(ngx_event_t* event) {
@@ -78,9 +78,13 @@ Connection::Connection(Worker& worker, Opening opening)
 
 Connection::~Connection() {
     leave_rooms();
-    if (limit_keys_) {
-        for (const std::uint64_t key : *limit_keys_) worker_.zone().limit_release(worker_.slot(), key);
-    }
+    give_back_limits();
+}
+
+void Connection::give_back_limits() {
+    if (!limit_keys_) return;
+    for (const std::uint64_t key : *limit_keys_) worker_.zone().limit_release(worker_.slot(), key);
+    limit_keys_.reset();
 }
 
 bool Connection::tls() const {
@@ -128,6 +132,7 @@ void Connection::close_later(CloseCode code, std::string_view reason) {
 void Connection::drain(ngx_msec_t window) {
     if (draining_ || state_ != State::open) return;
     draining_ = true;
+    give_back_limits();  // who opens the new socket before closing the old one is not one too many
     if (!registered_ || window == 0) {
         close_later(CloseCode::service_restart, "restart");
     } else {
@@ -332,28 +337,28 @@ void Connection::consume(std::span<char> bytes) {
 
 void Connection::on_event(const Event& event) {
     switch (event.type) {
-    case Event::Type::need_more:
-    case Event::Type::pong: return;
-    case Event::Type::message: on_message(event); return;
-    case Event::Type::ping: reply(encode_frame(Opcode::pong, event.payload)); return;
-    case Event::Type::close:
-        peer_closed_ = true;
-        if (state_ != State::open) return;
-        if (draining_) {
-            begin_close(static_cast<std::uint16_t>(CloseCode::service_restart));
-        } else {
-            begin_close(event.code);
-            if (event.code == 0) close_code_ = 1005;
-        }
-        return;
-    case Event::Type::fail:
-        if (state_ != State::open) {
-            broken_ = true;
+        case Event::Type::need_more:
+        case Event::Type::pong: return;
+        case Event::Type::message: on_message(event); return;
+        case Event::Type::ping: reply(encode_frame(Opcode::pong, event.payload)); return;
+        case Event::Type::close:
+            peer_closed_ = true;
+            if (state_ != State::open) return;
+            if (draining_) {
+                begin_close(static_cast<std::uint16_t>(CloseCode::service_restart));
+            } else {
+                begin_close(event.code);
+                if (event.code == 0) close_code_ = 1005;
+            }
             return;
-        }
-        failing_ = true;
-        begin_close(event.code, event.reason);
-        return;
+        case Event::Type::fail:
+            if (state_ != State::open) {
+                broken_ = true;
+                return;
+            }
+            failing_ = true;
+            begin_close(event.code, event.reason);
+            return;
     }
 }
 
@@ -389,7 +394,10 @@ void Connection::begin_close(std::uint16_t code, std::string_view reason) {
     until_ = ngx_current_msec + (ngx_exiting ? kDrainCloseTimeout : kCloseTimeout);
     leave_rooms();
     // A slow reader would never come to a Close behind all that it has not read.
-    if (code == static_cast<std::uint16_t>(CloseCode::too_slow)) outbox_.drop_unbegun();
+    // OpenSSL, though, must be given again what it could not write: another length is an error.
+    if (code == static_cast<std::uint16_t>(CloseCode::too_slow)) {
+        outbox_.drop_unbegun(tls() && stalled_since_ != 0);
+    }
     outbox_.push(encode_close(code, reason));
     session_.on_close_sent();
     worker_.update_lane(*this);
@@ -403,7 +411,8 @@ bool Connection::flush() {
             // One piece at a time and from where it lies: a TLS write that has to be repeated must
             // be repeated with the same bytes at the same place.
             (void)outbox_.peek(std::span(pieces).first(1));
-            n = c_->send(c_, reinterpret_cast<u_char*>(const_cast<char*>(pieces[0].data())), pieces[0].size());
+            n = c_->send(c_, reinterpret_cast<u_char*>(const_cast<char*>(pieces[0].data())),
+                         pieces[0].size());
             if (n == NGX_ERROR || n == 0) return false;
         } else {
             const std::size_t count = outbox_.peek(pieces);

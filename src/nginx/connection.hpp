@@ -34,9 +34,9 @@ public:
         const LocationConf* conf = nullptr;
         const ClientPolicy* policy = nullptr;
         std::optional<DeflateParams> deflate;
-        std::optional<Identity> identity;        // none: echo, or refused below
-        std::optional<CloseCode> refusal;        // the first and only thing to say
-        std::vector<std::uint64_t> limit_keys;   // counted in the zone for it
+        std::optional<Identity> identity;       // none: echo, or refused below
+        std::optional<CloseCode> refusal;       // the first and only thing to say
+        std::vector<std::uint64_t> limit_keys;  // counted in the zone for it
     };
 
     Connection(Worker& worker, Opening opening);
@@ -88,6 +88,7 @@ private:
     void echo(const Event& event);
     void begin_close(std::uint16_t code, std::string_view reason = {});
     void leave_rooms();
+    void give_back_limits();
     bool flush();
     void destroy();
     void finish_close();
@@ -108,11 +109,11 @@ private:
     std::unique_ptr<std::string> early_;  // octets that came with the handshake
     std::unique_ptr<std::vector<std::uint64_t>> limit_keys_;
     std::uint64_t messages_in_ = 0;
-    Monotonic active_ = 0;        // something was received
-    Monotonic stalled_since_ = 0;  // the queue has not moved since; 0: it is empty
-    Monotonic until_ = 0;         // end of closing, lingering or draining; 0: none
-    Monotonic warn_at_ = 0;       // token:expiring is due; 0: never, or it has been sent
-    std::size_t replies_ = 0;     // octets of answers queued since the queue was empty
+    Monotonic active_ = 0;           // something was received
+    Monotonic stalled_since_ = 0;    // the queue has not moved since; 0: it is empty
+    Monotonic until_ = 0;            // end of closing, lingering or draining; 0: none
+    Monotonic warn_at_ = 0;          // token:expiring is due; 0: never, or it has been sent
+    std::size_t replies_ = 0;        // octets of answers queued since the queue was empty
     std::string_view close_reason_;  // static
     std::uint32_t close_code_ = 0;
     std::uint16_t close_with_ = 0;  // asked for by close_later
@@ -121,13 +122,13 @@ private:
     bool started_ : 1 = false;
     bool pinged_ : 1 = false;
     bool peer_closed_ : 1 = false;
-    bool failing_ : 1 = false;     // the peer broke the protocol: no answer is waited for
+    bool failing_ : 1 = false;  // the peer broke the protocol: no answer is waited for
     bool broken_ : 1 = false;
     bool draining_ : 1 = false;
-    bool paused_ : 1 = false;      // reads nothing until what is queued has gone
+    bool paused_ : 1 = false;  // reads nothing until what is queued has gone
 
     friend class Worker;
-    bool touched_ = false;         // Worker's: waits for the end of the turn
+    bool touched_ = false;  // Worker's: waits for the end of the turn
 };
 
 }  // namespace rooms

@@ -23,10 +23,10 @@ enum class Counter : std::uint8_t {
     // counters
     accepted = 16,
     messages_in,
-    published,   // publications taken, repeats not counted
+    published,  // publications taken, repeats not counted
     duplicates,
-    delivered,   // frames given to sockets in fan-out
-    bytes_out,   // of them
+    delivered,  // frames given to sockets in fan-out
+    bytes_out,  // of them
     gaps,
     handshakes_refused,
     origins_refused,
@@ -41,9 +41,9 @@ enum class Counter : std::uint8_t {
     error_first = 64,   // by ErrorCode
 };
 
-inline constexpr std::array<std::uint16_t, 21> kCloseCodes = {
-    1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1012,
-    1013, 4001, 4002, 4003, 4101, 4102, 4103, 4201, 4202, 4203};
+inline constexpr std::array<std::uint16_t, 21> kCloseCodes = {1000, 1001, 1002, 1003, 1005, 1006, 1007,
+                                                              1008, 1009, 1011, 1012, 1013, 4001, 4002,
+                                                              4003, 4101, 4102, 4103, 4201, 4202, 4203};
 
 constexpr std::size_t cell(Counter counter) { return static_cast<std::size_t>(counter); }
 

@@ -51,32 +51,24 @@ std::string_view find_token(ngx_http_request_t* r, const LocationConf& conf) {
     return {};
 }
 
-// Arguments may be written with %xx, which no token has itself. NGX_ERROR where memory ran out.
-ngx_int_t copy_token(ngx_http_request_t* r, std::string_view found, RequestState& state) {
-    state.wipe_token();
-    if (found.empty()) return NGX_OK;
-    auto* copy = static_cast<u_char*>(ngx_pnalloc(r->pool, found.size()));
-    if (copy == nullptr) return NGX_ERROR;
+// Arguments may be written with %xx, which no token has itself.
+std::string unescaped(std::string_view found) {
+    std::string token(found);
+    if (found.find('%') == found.npos) return token;
     u_char* from = ngx_view(found).data;
-    u_char* to = copy;
-    if (found.find('%') == found.npos) {
-        to = ngx_cpymem(copy, from, found.size());
-    } else {
-        ngx_unescape_uri(&to, &from, found.size(), 0);
-    }
-    state.token.data = copy;
-    state.token.len = static_cast<std::size_t>(to - copy);
-    return NGX_OK;
+    auto* to = reinterpret_cast<u_char*>(token.data());
+    ngx_unescape_uri(&to, &from, found.size(), 0);
+    token.resize(static_cast<std::size_t>(to - reinterpret_cast<u_char*>(token.data())));
+    return token;
 }
 
 bool same_judge(const LocationConf& a, const LocationConf& b) {
     const TokenRules& x = a.token;
     const TokenRules& y = b.token;
-    return &a == &b ||
-           (a.keys == b.keys && a.token_value == b.token_value && x.issuer == y.issuer &&
-            x.audience == y.audience && x.leeway_s == y.leeway_s && x.max_age_s == y.max_age_s &&
-            x.required_claims == y.required_claims && x.exp_in_ms == y.exp_in_ms &&
-            x.user_claim == y.user_claim && x.rooms_claim == y.rooms_claim);
+    return &a == &b || (a.keys == b.keys && a.token_value == b.token_value && x.issuer == y.issuer &&
+                        x.audience == y.audience && x.leeway_s == y.leeway_s && x.max_age_s == y.max_age_s &&
+                        x.required_claims == y.required_claims && x.exp_in_ms == y.exp_in_ms &&
+                        x.user_claim == y.user_claim && x.rooms_claim == y.rooms_claim);
 }
 
 void refuse_token(ngx_http_request_t* r, RequestState& state, const TokenError& error) {
@@ -87,37 +79,41 @@ void refuse_token(ngx_http_request_t* r, RequestState& state, const TokenError& 
 
 TokenVerdict judge(ngx_http_request_t* r, const LocationConf& conf, RequestState& state) {
     state.judge = &conf;
-    state.claims.reset();
+    // A socket has been judged; what its log line asks in another location has no token any more.
+    if (state.handshake == nullptr) return state.verdict = TokenVerdict::absent;
+    Handshake& handshake = *state.handshake;
+    handshake.claims.reset();
     // Elsewhere than at an endpoint, and before its rewrite phase, the request still has the token.
-    if (!state.token_taken && copy_token(r, find_token(r, conf), state) != NGX_OK) {
-        refuse_token(r, state, {TokenError::Reason::internal, "out of memory"});
-        return state.verdict;
+    if (!state.token_taken) {
+        handshake.wipe_token();
+        handshake.token = unescaped(find_token(r, conf));
     }
-    if (state.token.len == 0) {
+    if (handshake.token.empty()) {
         state.verdict = TokenVerdict::absent;
     } else {
-        auto claims = verify_token(view(state.token), *conf.keys, conf.token, wall_ms());
+        auto claims = verify_token(handshake.token, *conf.keys, conf.token, wall_ms());
         if (claims) {
             state.verdict = TokenVerdict::accepted;
-            state.claims = std::move(*claims);
+            handshake.claims = std::move(*claims);
         } else {
             refuse_token(r, state, claims.error());
         }
     }
-    if (!state.token_taken || conf.endpoint == Endpoint::socket) state.wipe_token();
+    if (!state.token_taken || conf.endpoint == Endpoint::socket) handshake.wipe_token();
     return state.verdict;
 }
 
 }  // namespace
 
-void RequestState::wipe_token() {
-    if (token.len != 0) OPENSSL_cleanse(token.data, token.len);
-    ngx_str_null(&token);
+void Handshake::wipe_token() {
+    OPENSSL_cleanse(token.data(), token.size());
+    token.clear();
 }
 
 RequestState* find_request_state(ngx_http_request_t* r) {
     r = r->main;
-    if (void* state = ngx_http_get_module_ctx(r, ngx_http_rooms_module)) return static_cast<RequestState*>(state);
+    if (void* state = ngx_http_get_module_ctx(r, ngx_http_rooms_module))
+        return static_cast<RequestState*>(state);
     if (!r->internal && !r->filter_finalize) return nullptr;
     for (ngx_pool_cleanup_t* cleanup = r->pool->cleanup; cleanup != nullptr; cleanup = cleanup->next) {
         if (cleanup->handler != destroy_state) continue;
@@ -133,6 +129,8 @@ RequestState* request_state(ngx_http_request_t* r) {
     ngx_pool_cleanup_t* cleanup = ngx_pool_cleanup_add(r->pool, sizeof(RequestState));
     if (cleanup == nullptr) return nullptr;
     auto* state = ::new (cleanup->data) RequestState;
+    state->handshake.reset(new (std::nothrow) Handshake);
+    if (state->handshake == nullptr) return nullptr;
     cleanup->handler = destroy_state;
     ngx_http_set_ctx(r, state, ngx_http_rooms_module);
     return state;
@@ -145,22 +143,29 @@ ngx_int_t take_token(ngx_http_request_t* r) {
     return guarded(r->connection->log, ngx_int_t{NGX_HTTP_INTERNAL_SERVER_ERROR}, [&]() -> ngx_int_t {
         RequestState* state = request_state(r);
         if (state == nullptr) return NGX_HTTP_INTERNAL_SERVER_ERROR;
-        if (state->token_taken) return NGX_DECLINED;
+        if (state->token_taken || state->handshake == nullptr) return NGX_DECLINED;
         const std::string_view found = find_token(r, *conf);
-        if (copy_token(r, found, *state) != NGX_OK) return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        state->handshake->token = unescaped(found);
         state->token_taken = true;
         // `found` may be a view into what is overwritten now.
         const std::string token(found);
-        find_in_headers(r, token, state->in_headers);
+        find_in_headers(r, token, state->handshake->in_headers);
         mask_in_request(r, token);
         const std::string ours(kDefaultArgument);
-        mask_arguments_of(r, conf->token_arguments != nullptr ? std::span<const std::string>(*conf->token_arguments)
-                                                              : std::span(&ours, 1));
+        mask_arguments_of(r, conf->token_arguments != nullptr
+                                 ? std::span<const std::string>(*conf->token_arguments)
+                                 : std::span(&ours, 1));
         OPENSSL_cleanse(const_cast<char*>(token.data()), token.size());
         // A complex value with variables is a copy of nginx's in the pool.
         if (conf->token_value != nullptr) OPENSSL_cleanse(const_cast<char*>(found.data()), found.size());
         return NGX_DECLINED;
     });
+}
+
+void drop_handshake(ngx_http_request_t* r) {
+    keep_claim_variables(r);
+    scrub_token(r);
+    if (RequestState* state = find_request_state(r)) state->handshake.reset();
 }
 
 TokenVerdict verify_request(ngx_http_request_t* r) {

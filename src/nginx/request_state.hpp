@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -20,29 +21,34 @@ namespace rooms {
 
 enum class TokenVerdict : std::uint8_t { unread, absent, refused, accepted };
 
-struct RequestState {
-    ngx_str_t token = ngx_null_string;  // our copy; wiped once the endpoint has its verdict
-    bool token_taken = false;           // the rewrite phase has looked for it
-    TokenVerdict verdict = TokenVerdict::unread;
-    TokenError::Reason reason{};        // REQUIRES refused
-    const LocationConf* judge = nullptr;  // whose keys and rules the verdict is by
-    std::optional<Claims> claims;       // REQUIRES accepted; dropped after the upgrade
-    std::vector<ngx_str_t> in_headers;  // where else the token stands, until the log phase
-    std::vector<std::pair<std::string, ngx_str_t>> kept;  // variables, once the claims are dropped
-
+// What is needed only until the request is a socket. A socket lives for hours: none of this does, nor
+// is it in the request's pool, which gives nothing back.
+struct Handshake {
+    std::string token;                                    // our copy; wiped once the endpoint has its verdict
+    std::optional<Claims> claims;                         // REQUIRES accepted
+    std::vector<ngx_str_t> in_headers;                    // where else the token stands, until the log phase
     std::vector<std::pair<u_char*, std::string>> hidden;  // while a subrequest is being logged
+
+    Handshake() = default;
+    Handshake(const Handshake&) = delete;
+    Handshake& operator=(const Handshake&) = delete;
+    ~Handshake() { wipe_token(); }
+    void wipe_token();
+};
+
+struct RequestState {
+    std::unique_ptr<Handshake> handshake;  // null once the request is a socket
+    TokenVerdict verdict = TokenVerdict::unread;
+    TokenError::Reason reason{};                          // REQUIRES refused
+    bool token_taken = false;                             // the rewrite phase has looked for it
+    const LocationConf* judge = nullptr;                  // whose keys and rules the verdict is by
+    std::vector<std::pair<std::string, ngx_str_t>> kept;  // variables, once the claims are dropped
 
     // for the access log; written before the request's log phase
     std::uint32_t close_code = 0;
+    std::uint32_t joined = 0;
     std::uint64_t messages_in = 0;
     std::uint64_t messages_out = 0;
-    std::uint32_t joined = 0;
-
-    RequestState() = default;
-    RequestState(const RequestState&) = delete;
-    RequestState& operator=(const RequestState&) = delete;
-    ~RequestState() { wipe_token(); }
-    void wipe_token();
 };
 
 // nullptr only where memory ran out.
@@ -66,7 +72,10 @@ ngx_int_t restore_token(ngx_http_request_t* r);
 // The reason of a refusal goes to the log at info. In a location without keys: unread.
 TokenVerdict verify_request(ngx_http_request_t* r);
 
-// Gives every variable made of claims its value for good, so that the claims can be dropped.
+// The request is a socket now: every variable made of claims gets its value for good, the headers no
+// longer show the token, and the handshake's state is dropped.
+void drop_handshake(ngx_http_request_t* r);
+// Its first step.
 void keep_claim_variables(ngx_http_request_t* r);
 
 // Adds the module's variables. NGX_OK or NGX_ERROR.

@@ -27,7 +27,9 @@ std::array<ngx_str_t*, 4> strings_of(ngx_http_request_t* r) {
     return {&r->request_line, &r->args, &r->unparsed_uri, &r->uri};
 }
 
-bool is(const ngx_table_elt_t& header, std::string_view name) { return equal_caseless(view(header.key), name); }
+bool is(const ngx_table_elt_t& header, std::string_view name) {
+    return equal_caseless(view(header.key), name);
+}
 
 void mask_header(ngx_table_elt_t& header, std::span<const std::string> names) {
     if (is(header, "Authorization")) {
@@ -43,8 +45,8 @@ void mask_header(ngx_table_elt_t& header, std::span<const std::string> names) {
 
 void hide(ngx_http_request_t* r) {
     const auto& names = main_conf(r)->token_arguments;
-    if (const RequestState* state = find_request_state(r)) {
-        for (const ngx_str_t& place : state->in_headers) ngx_memset(place.data, '*', place.len);
+    if (const RequestState* state = find_request_state(r); state != nullptr && state->handshake) {
+        for (const ngx_str_t& place : state->handshake->in_headers) ngx_memset(place.data, '*', place.len);
     }
     mask_arguments_of(r, names);
     for_each_header(r, [&](ngx_table_elt_t& header) {
@@ -53,8 +55,8 @@ void hide(ngx_http_request_t* r) {
     });
 }
 
-void remember(const ngx_str_t& text, RequestState& state) {
-    if (text.len != 0) state.hidden.emplace_back(text.data, view(text));
+void remember(const ngx_str_t& text, Handshake& handshake) {
+    if (text.len != 0) handshake.hidden.emplace_back(text.data, view(text));
 }
 
 }  // namespace
@@ -73,7 +75,8 @@ void find_in_headers(ngx_http_request_t* r, std::string_view token, std::vector<
     if (token.empty()) return;
     for_each_header(r, [&](const ngx_table_elt_t& header) {
         const std::string_view value = view(header.value);
-        for (std::size_t at = value.find(token); at != value.npos; at = value.find(token, at + token.size())) {
+        for (std::size_t at = value.find(token); at != value.npos;
+             at = value.find(token, at + token.size())) {
             places.push_back({token.size(), header.value.data + at});
         }
         return false;
@@ -85,10 +88,10 @@ ngx_int_t scrub_token(ngx_http_request_t* r) {
         if (r != r->main) {
             // With log_subrequest this comes before the main request is through with the same bytes.
             RequestState* state = request_state(r);
-            if (state == nullptr) return NGX_OK;
-            for (const ngx_str_t* text : strings_of(r)) remember(*text, *state);
+            if (state == nullptr || state->handshake == nullptr) return NGX_OK;
+            for (const ngx_str_t* text : strings_of(r)) remember(*text, *state->handshake);
             for_each_header(r, [&](const ngx_table_elt_t& header) {
-                remember(header.value, *state);
+                remember(header.value, *state->handshake);
                 return false;
             });
         }
@@ -100,12 +103,12 @@ ngx_int_t scrub_token(ngx_http_request_t* r) {
 ngx_int_t restore_token(ngx_http_request_t* r) {
     if (r == r->main) return NGX_OK;
     RequestState* state = find_request_state(r);
-    if (state == nullptr) return NGX_OK;
-    for (auto& [place, text] : state->hidden) {
+    if (state == nullptr || state->handshake == nullptr) return NGX_OK;
+    for (auto& [place, text] : state->handshake->hidden) {
         ngx_memcpy(place, text.data(), text.size());
         OPENSSL_cleanse(text.data(), text.size());
     }
-    state->hidden.clear();
+    state->handshake->hidden.clear();
     return NGX_OK;
 }
 

@@ -44,6 +44,9 @@ ngx_int_t refuse(ngx_http_request_t* r, ngx_int_t status, std::string_view reaso
     ngx_log_error(NGX_LOG_INFO, r->connection->log, 0, "rooms: handshake refused: %*s", reason.size(),
                   reason.data());
     if (Worker* worker = Worker::get()) worker->count(Counter::handshakes_refused);
+    if (status == NGX_HTTP_UNAUTHORIZED && !add_header(r, "WWW-Authenticate", "Bearer")) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
     if (!add_header(r, "Cache-Control", "no-store") || !add_header(r, "Referrer-Policy", "no-referrer")) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
@@ -78,7 +81,7 @@ bool count_connection(ngx_http_request_t* r, Worker& worker, const LocationConf&
     for (const ConnectionLimit& limit : *conf.connection_limits) {
         std::string_view value;
         if (limit.variable != NGX_ERROR) {
-            value = view(ngx_http_get_indexed_variable(r, static_cast<ngx_uint_t>(limit.variable)));
+            value = view(ngx_http_get_flushed_variable(r, static_cast<ngx_uint_t>(limit.variable)));
             if (value.empty()) continue;
         }
         std::string text(reinterpret_cast<const char*>(&limit.id), sizeof limit.id);
@@ -104,7 +107,7 @@ std::optional<Identity> identify(ngx_http_request_t* r, const LocationConf& conf
     if (conf.rules == nullptr) return Identity(claims, {}, {});
     std::vector<std::string_view> captured;
     for (const ngx_int_t index : conf.rules->captured) {
-        captured.push_back(view(ngx_http_get_indexed_variable(r, static_cast<ngx_uint_t>(index))));
+        captured.push_back(view(ngx_http_get_flushed_variable(r, static_cast<ngx_uint_t>(index))));
     }
     return Identity(claims, conf.rules->claim_paths, captured);
 }
@@ -163,10 +166,10 @@ ngx_int_t upgrade(ngx_http_request_t* r) {
     if (conf.endpoint == Endpoint::socket) {
         const TokenVerdict verdict = verify_request(r);
         RequestState* state = request_state(r);
-        if (state == nullptr) return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        if (state == nullptr || !state->handshake) return NGX_HTTP_INTERNAL_SERVER_ERROR;
         if (verdict == TokenVerdict::accepted) {
             if (count_connection(r, *worker, conf, opening.limit_keys)) {
-                opening.identity = identify(r, conf, *state->claims);
+                opening.identity = identify(r, conf, *state->handshake->claims);
             } else if (conf.auth_failure == AuthFailure::http) {
                 return refuse(r, NGX_HTTP_TOO_MANY_REQUESTS, "too many connections");
             } else {
@@ -180,8 +183,6 @@ ngx_int_t upgrade(ngx_http_request_t* r) {
             }
             opening.refusal = absent ? CloseCode::no_token : CloseCode::bad_token;
         }
-        keep_claim_variables(r);
-        state->claims.reset();
     }
 
     const bool protocol = offers_protocol(fields, kProtocol);
@@ -189,9 +190,10 @@ ngx_int_t upgrade(ngx_http_request_t* r) {
         for (const std::uint64_t key : opening.limit_keys) worker->zone().limit_release(worker->slot(), key);
         return NGX_HTTP_CLOSE;
     }
-    const auto* core = static_cast<ngx_http_core_loc_conf_t*>(
-        ngx_http_get_module_loc_conf(r, ngx_http_core_module));
+    const auto* core =
+        static_cast<ngx_http_core_loc_conf_t*>(ngx_http_get_module_loc_conf(r, ngx_http_core_module));
     if (core->tcp_nodelay && ngx_tcp_nodelay(r->connection) != NGX_OK) return NGX_HTTP_CLOSE;
+    drop_handshake(r);
     r->main->count++;
     worker->open(std::move(opening));
     return NGX_DONE;

@@ -26,9 +26,8 @@ void set_view(Value* v, const ngx_str_t& text) {
 }
 
 ngx_int_t set_copy(ngx_http_request_t* r, Value* v, std::string_view text) {
-    const bool clean = std::none_of(text.begin(), text.end(), [](char c) {
-        return static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
-    });
+    const bool clean = std::none_of(text.begin(), text.end(),
+                                    [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
     if (text.empty() || !clean) return set_none(v);
     const ngx_str_t copy = copy_to_pool(r->pool, text);
     if (copy.data == nullptr) return NGX_ERROR;
@@ -47,7 +46,9 @@ ngx_int_t claim_value(ngx_http_request_t* r, Value* v, std::string_view name, Fi
         if (verify_request(r) != TokenVerdict::accepted) return set_none(v);
         const RequestState* state = find_request_state(r);
         if (state == nullptr) return set_none(v);
-        if (state->claims) return set_copy(r, v, find(*state->claims).value_or(std::string()));
+        if (state->handshake && state->handshake->claims) {
+            return set_copy(r, v, find(*state->handshake->claims).value_or(std::string()));
+        }
         for (const auto& [kept, value] : state->kept) {
             if (kept != name) continue;
             set_view(v, value);
@@ -67,7 +68,8 @@ ngx_int_t get_user(ngx_http_request_t* r, Value* v, uintptr_t) {
 // $rooms_claim_NAME; data is the variable's whole name.
 ngx_int_t get_claim(ngx_http_request_t* r, Value* v, uintptr_t data) {
     const std::string_view name = view(*reinterpret_cast<const ngx_str_t*>(data));
-    return claim_value(r, v, name, [&](const Claims& claims) { return claims.text(name.substr(kClaimPrefix.size())); });
+    return claim_value(r, v, name,
+                       [&](const Claims& claims) { return claims.text(name.substr(kClaimPrefix.size())); });
 }
 
 // A variable of rooms_claim.
@@ -117,7 +119,8 @@ ngx_http_variable_t kVariables[] = {
 // The name under which claim_value keeps the variable; empty: it is none made of claims.
 std::string_view claim_name(const ngx_http_variable_t& variable) {
     if (variable.get_handler == get_user) return kUser;
-    if (variable.get_handler == get_claim || variable.get_handler == get_declared_claim) return view(variable.name);
+    if (variable.get_handler == get_claim || variable.get_handler == get_declared_claim)
+        return view(variable.name);
     return {};
 }
 
@@ -145,7 +148,7 @@ ngx_int_t add_variables(ngx_conf_t* cf) {
 void keep_claim_variables(ngx_http_request_t* r) {
     guarded(r->connection->log, false, [&] {
         RequestState* state = find_request_state(r);
-        if (state == nullptr || !state->claims || !state->kept.empty()) return true;
+        if (state == nullptr || !state->handshake || !state->handshake->claims) return true;
         const auto* core = static_cast<const ngx_http_core_main_conf_t*>(
             ngx_http_get_module_main_conf(r, ngx_http_core_module));
         const auto* variables = static_cast<const ngx_http_variable_t*>(core->variables.elts);

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "nginx/guard.hpp"
+#include "nginx/request_memory.hpp"
 
 namespace rooms {
 namespace {
@@ -41,6 +42,7 @@ ngx_int_t worker_init_module(ngx_cycle_t* cycle) {
     const MainConf* conf = main_conf_of(cycle);
     if (conf == nullptr || !conf->used) return NGX_OK;
     ++generation;
+    fit_request_memory(cycle);
     return make_bells(cycle->log);
 }
 
@@ -52,8 +54,8 @@ ngx_int_t worker_init_process(ngx_cycle_t* cycle) {
     return guarded(cycle->log, ngx_int_t{NGX_ERROR}, [&]() -> ngx_int_t {
         auto zone = open_zone(conf->zone);
         if (!zone) {
-            ngx_log_error(NGX_LOG_EMERG, cycle->log, 0, "rooms: zone \"%V\": %s",
-                          &conf->zone->shm.name, zone.error().message.c_str());
+            ngx_log_error(NGX_LOG_EMERG, cycle->log, 0, "rooms: zone \"%V\": %s", &conf->zone->shm.name,
+                          zone.error().message.c_str());
             return NGX_ERROR;
         }
         zone->reclaim_dead();
@@ -106,9 +108,12 @@ Worker& worker_of(ngx_event_t* event) {
 }  // namespace
 
 bool Worker::start() {
-    set_alarm(end_of_turn_, [](ngx_event_t* event) { worker_of(event).end_turn(); }, true);
-    set_alarm(clock_, [](ngx_event_t* event) { worker_of(event).tick(); }, true);
-    set_alarm(sweeper_, [](ngx_event_t* event) { worker_of(event).sweep(); }, true);
+    set_alarm(
+        end_of_turn_, [](ngx_event_t* event) { worker_of(event).end_turn(); }, true);
+    set_alarm(
+        clock_, [](ngx_event_t* event) { worker_of(event).tick(); }, true);
+    set_alarm(
+        sweeper_, [](ngx_event_t* event) { worker_of(event).sweep(); }, true);
 
     bell_ = ngx_get_connection(bell_of(slot_), log_);
     if (bell_ == nullptr) return false;
@@ -126,7 +131,13 @@ bool Worker::start() {
 }
 
 void Worker::stop() {
-    for (auto& connection : connections_) connection.reset();
+    // Sockets left by a TERM, or by a QUIT with a TERM behind it: each has its access line to be
+    // written, and nginx calls one that is still open after a QUIT a leak. Nobody is told anything.
+    for (auto& connection : connections_) {
+        if (connection == nullptr) continue;
+        connection->fail();
+        connection->destroy();
+    }
     for (Alarm* alarm : {&end_of_turn_, &clock_, &sweeper_}) {
         if (alarm->event.timer_set) ngx_del_timer(&alarm->event);
         if (alarm->event.posted) {  // the macro is two statements
@@ -226,8 +237,7 @@ void Worker::touch(Connection& connection) {
 
 void Worker::update_lane(const Connection& connection) {
     const auto fd = static_cast<std::size_t>(connection.fd());
-    lanes_[fd] = static_cast<std::uint8_t>((connection.direct() ? kDirect : 0) |
-                                           connection.client_.encoding);
+    lanes_[fd] = static_cast<std::uint8_t>((connection.direct() ? kDirect : 0) | connection.client_.encoding);
 }
 
 void Worker::run_clock() {
@@ -275,9 +285,7 @@ void Worker::begin_drain() {
     }
 }
 
-void Worker::end_turn_later() {
-    ngx_post_event(&end_of_turn_.event, &ngx_posted_events);
-}
+void Worker::end_turn_later() { ngx_post_event(&end_of_turn_.event, &ngx_posted_events); }
 
 void Worker::end_turn() {
     guarded(log_, 0, [this] {

@@ -81,8 +81,12 @@ public:
 
     // HubMeter
     void on_error(ErrorCode code) override { add(cell_of_error(code), 1); }
-    void on_members(std::int64_t change) override { add(cell(Counter::members), static_cast<std::uint64_t>(change)); }
-    void on_rooms(std::int64_t change) override { add(cell(Counter::rooms), static_cast<std::uint64_t>(change)); }
+    void on_members(std::int64_t change) override {
+        add(cell(Counter::members), static_cast<std::uint64_t>(change));
+    }
+    void on_rooms(std::int64_t change) override {
+        add(cell(Counter::rooms), static_cast<std::uint64_t>(change));
+    }
 
 private:
     static constexpr std::size_t kReceiveBuffer = 64 * 1024;

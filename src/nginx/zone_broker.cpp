@@ -39,8 +39,8 @@ Block block_of(ngx_shm_zone_t* shm) {
 }
 
 HistoryLimits history_of(std::string_view room) {
-    const auto* conf = static_cast<MainConf*>(ngx_http_cycle_get_module_main_conf(
-        const_cast<ngx_cycle_t*>(ngx_cycle), ngx_http_rooms_module));
+    const auto* conf = static_cast<MainConf*>(
+        ngx_http_cycle_get_module_main_conf(const_cast<ngx_cycle_t*>(ngx_cycle), ngx_http_rooms_module));
     return conf->history.limits_for(room);
 }
 
@@ -107,6 +107,14 @@ void ZoneBroker::count(Counter counter) {
     zone_.counter(slot_, cell(counter)).fetch_add(1, std::memory_order_relaxed);
 }
 
+void ZoneBroker::tell_full(std::string_view room) {
+    if (told_full_ == ngx_time()) return;
+    told_full_ = ngx_time();
+    ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
+                  "rooms: no place for another member of \"%*s\": raise the size in rooms_zone", room.size(),
+                  room.data());
+}
+
 void ZoneBroker::ring_pending() { ring(zone_.take_rings()); }
 
 void ZoneBroker::publish(std::span<const PublishRequest> batch, PublishDone done) {
@@ -130,24 +138,25 @@ void ZoneBroker::publish(std::span<const PublishRequest> batch, PublishDone done
         result.position = {answer.epoch, answer.offset};
         result.subscribers = static_cast<std::uint32_t>(answer.subscribers);
         switch (answer.status) {
-        case ZoneStatus::ok: result.status = PublishStatus::ok; break;
-        case ZoneStatus::duplicate: result.status = PublishStatus::duplicate; break;
-        case ZoneStatus::conflict: result.status = PublishStatus::conflict; break;
-        case ZoneStatus::too_large:
-            result.status = PublishStatus::too_large;
-            result.reason = "the event is too large for the zone: raise the size in rooms_zone";
-            break;
-        case ZoneStatus::full_rooms:
-            result.reason = "no place for another room: raise the size in rooms_zone";
-            break;
-        case ZoneStatus::full_ids:
-            result.reason = "no place for another id, all are younger than 10 minutes: raise the size in rooms_zone";
-            break;
-        case ZoneStatus::full_members:
-        case ZoneStatus::full_users: result.reason = kZoneFull; break;
-        case ZoneStatus::limit:
-        case ZoneStatus::bad_name:
-        case ZoneStatus::unavailable: result.reason = "the zone cannot be used: restart nginx"; break;
+            case ZoneStatus::ok: result.status = PublishStatus::ok; break;
+            case ZoneStatus::duplicate: result.status = PublishStatus::duplicate; break;
+            case ZoneStatus::conflict: result.status = PublishStatus::conflict; break;
+            case ZoneStatus::too_large:
+                result.status = PublishStatus::too_large;
+                result.reason = "the event is too large for the zone: raise the size in rooms_zone";
+                break;
+            case ZoneStatus::full_rooms:
+                result.reason = "no place for another room: raise the size in rooms_zone";
+                break;
+            case ZoneStatus::full_ids:
+                result.reason =
+                    "no place for another id, all are younger than 10 minutes: raise the size in rooms_zone";
+                break;
+            case ZoneStatus::full_members:
+            case ZoneStatus::full_users: result.reason = kZoneFull; break;
+            case ZoneStatus::limit:
+            case ZoneStatus::bad_name:
+            case ZoneStatus::unavailable: result.reason = "the zone cannot be used: restart nginx"; break;
         }
     }
     done(results);
@@ -164,6 +173,7 @@ void ZoneBroker::subscribe(Room& room, std::string_view user, std::optional<Posi
     SubscribeAnswer answer;
     if (seat.status != ZoneStatus::ok) {
         answer.full = seat.status != ZoneStatus::unavailable;
+        if (answer.full) tell_full(room.name);
         answer.reason = answer.full ? kZoneFull : "the zone cannot be used: restart nginx";
         done(answer);
         return;
@@ -183,8 +193,8 @@ void ZoneBroker::subscribe(Room& room, std::string_view user, std::optional<Posi
     std::vector<Payload> missed;
     if (since) {
         const HistoryLimits limits = history_of(room.name);
-        const ZoneHistory history = zone_.history(room.broker_index, since->epoch, since->offset,
-                                                  limits, wall_ms());
+        const ZoneHistory history =
+            zone_.history(room.broker_index, since->epoch, since->offset, limits, wall_ms());
         answer.recovered = history.complete && since->offset <= room.cursor.offset;
         if (answer.recovered) {
             const std::size_t wanted = room.cursor.offset - since->offset;
@@ -235,8 +245,7 @@ Payload ZoneBroker::read_frame(std::uint64_t position, ZoneRecord& record) {
     char tail[kMaxEventTail];
     const std::size_t tail_size = event_tail(tail, record.offset, record.timestamp);
     char header[kMaxServerHeader];
-    const std::size_t header_size =
-        encode_frame_header(header, Opcode::text, record.body_size + tail_size);
+    const std::size_t header_size = encode_frame_header(header, Opcode::text, record.body_size + tail_size);
     Payload frame = Payload::allocate(header_size + record.body_size + tail_size);
     char* out = frame.data();
     const auto copied = zone_.read(position, [&](std::size_t size) -> char* {
@@ -270,8 +279,8 @@ void ZoneBroker::deliver(std::uint64_t position) {
 }
 
 void ZoneBroker::catch_up(Room& room) {
-    const ZoneHistory history = zone_.history(room.broker_index, room.cursor.epoch, room.cursor.offset,
-                                              kZoneNoLimits, wall_ms());
+    const ZoneHistory history =
+        zone_.history(room.broker_index, room.cursor.epoch, room.cursor.offset, kZoneNoLimits, wall_ms());
     if (history.complete) {
         for (const std::uint64_t position : history.positions) {
             ZoneRecord record;

@@ -43,14 +43,16 @@ private:
     void catch_up_all();
     void ring(const SlotMask& slots);
     void count(Counter counter);
+    void tell_full(std::string_view room);
     [[nodiscard]] Room* room_at(std::uint32_t index) const;
 
     Zone& zone_;
     const unsigned slot_;
     RoomSink& sink_;
     std::function<void()> work_;
-    std::vector<Room*> rooms_;             // by the zone's room index
+    std::vector<Room*> rooms_;              // by the zone's room index
     std::vector<std::uint64_t> positions_;  // scratch of drain()
+    time_t told_full_ = 0;                  // the log says so once a second
 };
 
 // The bells, made by the master before it forks, kept over reloads. NGX_OK or NGX_ERROR.

@@ -49,8 +49,9 @@ double now() {
 
 std::string base64url(const std::string& bytes) {
     std::string out(4 * ((bytes.size() + 2) / 3) + 1, '\0');
-    const int size = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out.data()),
-                                     reinterpret_cast<const unsigned char*>(bytes.data()), static_cast<int>(bytes.size()));
+    const int size =
+        EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out.data()),
+                        reinterpret_cast<const unsigned char*>(bytes.data()), static_cast<int>(bytes.size()));
     out.resize(static_cast<std::size_t>(size));
     for (char& c : out) c = c == '+' ? '-' : c == '/' ? '_' : c;
     while (!out.empty() && out.back() == '=') out.pop_back();
@@ -58,7 +59,8 @@ std::string base64url(const std::string& bytes) {
 }
 
 std::string mint(const std::string& secret, const std::string& user) {
-    const std::string payload = R"({"sub":")" + user + R"(","exp":)" + std::to_string(time(nullptr) + 86400) + "}";
+    const std::string payload =
+        R"({"sub":")" + user + R"(","exp":)" + std::to_string(time(nullptr) + 86400) + "}";
     const std::string text = base64url(R"({"alg":"HS256","typ":"JWT"})") + "." + base64url(payload);
     unsigned char mac[EVP_MAX_MD_SIZE];
     unsigned size = 0;
@@ -76,9 +78,9 @@ struct Socket {
     std::string in;
     bool upgraded = false;
     bool live = false;
-    bool closed = false;           // a Close has been seen or sent
-    double deadline = 0;           // of the handshake
-    std::uint64_t next = 0;        // the offset that must come next; 0: any may
+    bool closed = false;     // a Close has been seen or sent
+    double deadline = 0;     // of the handshake
+    std::uint64_t next = 0;  // the offset that must come next; 0: any may
 };
 
 struct Client {
@@ -86,7 +88,7 @@ struct Client {
     std::string room;
     std::string token;
     std::string epoch;
-    std::uint64_t offset = 0;      // the last one handed to the page
+    std::uint64_t offset = 0;  // the last one handed to the page
     std::unique_ptr<Socket> current;
     std::unique_ptr<Socket> next;  // on its way to replace it
     bool queued = false;
@@ -153,7 +155,8 @@ private:
         socket->deadline = now() + kHandshakeTimeout;
         const int one = 1;
         setsockopt(socket->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-        if (connect(socket->fd, reinterpret_cast<sockaddr*>(&address_), sizeof address_) == -1 && errno != EINPROGRESS) {
+        if (connect(socket->fd, reinterpret_cast<sockaddr*>(&address_), sizeof address_) == -1 &&
+            errno != EINPROGRESS) {
             ::close(socket->fd);
             wake(client, 0.2);
             return;
@@ -170,7 +173,8 @@ private:
         const std::string request =
             "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-            "Sec-WebSocket-Protocol: rooms.v1, rooms.bearer." + socket.client->token + "\r\n\r\n";
+            "Sec-WebSocket-Protocol: rooms.v1, rooms.bearer." +
+            socket.client->token + "\r\n\r\n";
         send_all(socket, request);
     }
 
@@ -269,9 +273,11 @@ private:
             send_frame(socket, 10, payload);
         } else if (opcode == 8) {
             const int code = payload.size() < 2 ? 1005
-                                                : static_cast<unsigned char>(payload[0]) << 8 | static_cast<unsigned char>(payload[1]);
+                                                : static_cast<unsigned char>(payload[0]) << 8 |
+                                                      static_cast<unsigned char>(payload[1]);
             if (!socket.closed) {
-                fprintf(log_, "{\"t\":%.3f,\"c\":%d,\"kind\":\"close\",\"code\":%d}\n", now(), socket.client->index, code);
+                fprintf(log_, "{\"t\":%.3f,\"c\":%d,\"kind\":\"close\",\"code\":%d}\n", now(),
+                        socket.client->index, code);
                 send_frame(socket, 8, payload);
                 ++closes_;
             }
@@ -282,7 +288,8 @@ private:
             json_error_t error;
             json_t* message = json_loadb(payload.data(), payload.size(), 0, &error);
             if (message == nullptr) {
-                fprintf(log_, "{\"t\":%.3f,\"c\":%d,\"kind\":\"broken\",\"why\":\"not JSON\"}\n", now(), socket.client->index);
+                fprintf(log_, "{\"t\":%.3f,\"c\":%d,\"kind\":\"broken\",\"why\":\"not JSON\"}\n", now(),
+                        socket.client->index);
             } else {
                 on_message(socket, message);
                 json_decref(message);
@@ -299,7 +306,8 @@ private:
         if (kind == "connected") {
             std::string subscribe = R"({"type":"subscribe","room":")" + client.room + "\"";
             if (!client.epoch.empty()) {
-                subscribe += R"(,"since":{"epoch":")" + client.epoch + R"(","offset":)" + std::to_string(client.offset) + "}";
+                subscribe += R"(,"since":{"epoch":")" + client.epoch + R"(","offset":)" +
+                             std::to_string(client.offset) + "}";
                 socket.next = client.offset + 1;
             }
             send_frame(socket, 1, subscribe + "}");
@@ -307,16 +315,19 @@ private:
             const json_t* recovered = json_object_get(message, "recovered");
             if (recovered && !json_is_true(recovered)) tell(client, "lost", 0, "recovered:false");
             if (client.epoch.empty()) {
-                client.offset = static_cast<std::uint64_t>(json_integer_value(json_object_get(message, "offset")));
+                client.offset =
+                    static_cast<std::uint64_t>(json_integer_value(json_object_get(message, "offset")));
                 socket.next = client.offset + 1;
-                fprintf(log_, "{\"t\":%.3f,\"c\":%d,\"kind\":\"start\",\"offset\":%llu}\n", now(), client.index, static_cast<unsigned long long>(client.offset));
+                fprintf(log_, "{\"t\":%.3f,\"c\":%d,\"kind\":\"start\",\"offset\":%llu}\n", now(),
+                        client.index, static_cast<unsigned long long>(client.offset));
             }
             client.epoch = json_string_value(json_object_get(message, "epoch"));
             take_over(socket);
         } else if (kind == "gap") {
             tell(client, "lost", 0, "gap");
         } else if (kind == "reconnect") {
-            const double after = static_cast<double>(json_integer_value(json_object_get(message, "afterMs"))) / 1000;
+            const double after =
+                static_cast<double>(json_integer_value(json_object_get(message, "afterMs"))) / 1000;
             wake(client, after);
         } else if (kind == "error") {
             tell(client, "broken", 0, json_string_value(json_object_get(message, "code")));
@@ -324,20 +335,21 @@ private:
             const auto offset = static_cast<std::uint64_t>(json_integer_value(offset_json));
             const char* room = json_string_value(json_object_get(message, "room"));
             if (!room || client.room != room) tell(client, "broken", offset, "another room's event");
-            if (socket.next != 0 && offset != socket.next) tell(client, "broken", offset, offset < socket.next ? "repeat" : "hole");
+            if (socket.next != 0 && offset != socket.next)
+                tell(client, "broken", offset, offset < socket.next ? "repeat" : "hole");
             socket.next = offset + 1;
             if (offset <= client.offset) return;  // came on the other socket already
             client.offset = offset;
             ++received_;
             const char* id = json_string_value(json_object_get(message, "id"));
-            fprintf(log_, "{\"t\":%.3f,\"c\":%d,\"kind\":\"event\",\"offset\":%llu,\"id\":\"%s\"}\n", now(), client.index,
-                    static_cast<unsigned long long>(offset), id ? id : "");
+            fprintf(log_, "{\"t\":%.3f,\"c\":%d,\"kind\":\"event\",\"offset\":%llu,\"id\":\"%s\"}\n", now(),
+                    client.index, static_cast<unsigned long long>(offset), id ? id : "");
         }
     }
 
     void tell(const Client& client, const char* kind, std::uint64_t offset, const char* why) {
-        fprintf(log_, "{\"t\":%.3f,\"c\":%d,\"kind\":\"%s\",\"offset\":%llu,\"why\":\"%s\"}\n", now(), client.index, kind,
-                static_cast<unsigned long long>(offset), why);
+        fprintf(log_, "{\"t\":%.3f,\"c\":%d,\"kind\":\"%s\",\"offset\":%llu,\"why\":\"%s\"}\n", now(),
+                client.index, kind, static_cast<unsigned long long>(offset), why);
     }
 
     // The new socket is live: the old one may go.

@@ -75,7 +75,8 @@ void small_frames_and_those_that_do_not_shrink_stay_plain(void**) {
 void frames_of_one_turn_leave_as_one(void**) {
     Encodings encodings;
     Deflater deflater;
-    const std::vector<Payload> frames = {encode_frame(Opcode::text, "one"), encode_frame(Opcode::text, std::string(300, 'x'))};
+    const std::vector<Payload> frames = {encode_frame(Opcode::text, "one"),
+                                         encode_frame(Opcode::text, std::string(300, 'x'))};
     assert_int_equal(join(frames).size(), frames[0].size() + frames[1].size());
     const Payload both = encodings.encode(encodings.of(15, 1, 100), frames, deflater);
     assert_true(both.view().substr(0, frames[0].size()) == frames[0].view());

@@ -32,7 +32,8 @@ public:
 
     void publish(std::span<const PublishRequest>, PublishDone) override {}
 
-    void subscribe(Room& room, std::string_view user, std::optional<Position> since, SubscribeDone done) override {
+    void subscribe(Room& room, std::string_view user, std::optional<Position> since,
+                   SubscribeDone done) override {
         auto answer = [this, &room, user = std::string(user), since, done = std::move(done)] {
             SubscribeAnswer result;
             if (refuse) {
@@ -48,7 +49,8 @@ public:
             result.ok = true;
             std::vector<Payload> missed;
             if (since) {
-                result.recovered = since->epoch == state.position.epoch && since->offset <= state.position.offset;
+                result.recovered =
+                    since->epoch == state.position.epoch && since->offset <= state.position.offset;
                 for (std::uint64_t i = since->offset; result.recovered && i < state.position.offset; ++i) {
                     missed.push_back(encode_frame(Opcode::text, "missed " + std::to_string(i + 1)));
                 }
@@ -153,10 +155,11 @@ public:
 // One world a test: tenants may join their own rooms, session rooms come with the token.
 struct World {
     World() {
-        auto pattern = Pattern::compile("tenant:$tenant", [](std::string_view name) -> std::optional<VariableSource> {
-            if (name == "tenant") return VariableSource{VariableSource::Kind::claim, 0};
-            return std::nullopt;
-        });
+        auto pattern =
+            Pattern::compile("tenant:$tenant", [](std::string_view name) -> std::optional<VariableSource> {
+                if (name == "tenant") return VariableSource{VariableSource::Kind::claim, 0};
+                return std::nullopt;
+            });
         joins.push_back(*pattern);
         rules.add(*pattern);
         auto key = Key::from_file_text(Algorithm::hs256, minter::kSecret, "");
@@ -179,9 +182,10 @@ struct World {
         for (auto& room : broker.rooms) assert_int_equal(broker.connections(room.first), 0);
     }
 
-    static std::string payload(const std::string& user, const std::string& tenant, const std::string& more = "") {
-        return R"({"sub":")" + user + R"(","tenant_id":")" + tenant + R"(","exp":1795332900,"rooms":["session:*"])" +
-               more + "}";
+    static std::string payload(const std::string& user, const std::string& tenant,
+                               const std::string& more = "") {
+        return R"({"sub":")" + user + R"(","tenant_id":")" + tenant +
+               R"(","exp":1795332900,"rooms":["session:*"])" + more + "}";
     }
     Client& connect(const std::string& user, const std::string& tenant) {
         auto client = std::make_unique<Client>();
@@ -210,7 +214,9 @@ struct World {
         auto& inbox = transport.inbox[client.handle];
         return inbox.empty() ? "" : inbox.back();
     }
-    std::vector<std::string> take(const Client& client) { return std::exchange(transport.inbox[client.handle], {}); }
+    std::vector<std::string> take(const Client& client) {
+        return std::exchange(transport.inbox[client.handle], {});
+    }
 
     RuleSet rules;
     std::vector<Pattern> joins;
@@ -259,7 +265,8 @@ void members_get_what_is_published_and_nobody_else(void**) {
     Client& one = world.connect("u1", "acme");
     Client& two = world.connect("u2", "acme");
     Client& other = world.connect("u3", "globex");
-    for (Client* client : {&one, &two}) world.hub.on_message(*client, R"({"type":"subscribe","room":"session:1"})");
+    for (Client* client : {&one, &two})
+        world.hub.on_message(*client, R"({"type":"subscribe","room":"session:1"})");
     world.hub.on_message(other, R"({"type":"subscribe","room":"tenant:globex"})");
     for (Client* client : {&one, &two, &other}) world.take(*client);
     world.broker.event(world.hub, "session:1", "e1");
@@ -308,16 +315,19 @@ void a_position_brings_what_was_missed_before_what_is_new(void**) {
     World world;
     Client& client = world.connect("u1", "acme");
     world.broker.rooms["session:1"].position.offset = 5;
-    world.hub.on_message(client, R"({"type":"subscribe","room":"session:1","since":{"epoch":"9f3a1c","offset":3}})");
+    world.hub.on_message(client,
+                         R"({"type":"subscribe","room":"session:1","since":{"epoch":"9f3a1c","offset":3}})");
     world.broker.event(world.hub, "session:1", "new");
     world.hub.flush();
     auto inbox = world.take(client);
     assert_has(inbox[1], R"("offset":5,"recovered":true)");
     inbox.erase(inbox.begin(), inbox.begin() + 2);
     assert_true(inbox == (std::vector<std::string>{"missed 4", "missed 5", "new"}));
-    world.hub.on_message(client, R"({"type":"subscribe","room":"session:2","since":{"epoch":"9f3a1c","offset":3}})");
+    world.hub.on_message(client,
+                         R"({"type":"subscribe","room":"session:2","since":{"epoch":"9f3a1c","offset":3}})");
     assert_has(world.last(client), R"("recovered":false)");
-    world.hub.on_message(client, R"({"type":"subscribe","room":"session:3","since":{"epoch":"what","offset":0}})");
+    world.hub.on_message(client,
+                         R"({"type":"subscribe","room":"session:3","since":{"epoch":"what","offset":0}})");
     assert_has(world.last(client), R"("recovered":false)");
 }
 
@@ -333,7 +343,8 @@ void a_gap_comes_before_anything_newer(void**) {
     world.broker.event(world.hub, "session:1", "newer");
     world.hub.flush();
     const auto inbox = world.take(client);
-    assert_has(inbox[0], R"({"type":"gap","room":"session:1","epoch":"9f3a1c","offset":171,"reason":"trimmed"})");
+    assert_has(inbox[0],
+               R"({"type":"gap","room":"session:1","epoch":"9f3a1c","offset":171,"reason":"trimmed"})");
     assert_true(inbox[1] == "newer");
 }
 
@@ -488,7 +499,8 @@ void a_new_token_of_the_same_person_is_taken_and_rules_are_asked_again(void**) {
 void a_token_of_somebody_else_changes_nothing(void**) {
     World world;
     Client& client = world.connect("u1", "acme");
-    for (const std::string& token : {world.token("u2", "acme"), world.token("u1", "globex"), std::string("junk")}) {
+    for (const std::string& token :
+         {world.token("u2", "acme"), world.token("u1", "globex"), std::string("junk")}) {
         world.hub.on_message(client, R"({"type":"auth","token":")" + token + R"("})");
         assert_has(world.last(client), R"("code":"bad_token")");
     }
