@@ -25,18 +25,14 @@ std::string text_of(const JsonMember& string) {
     return unescape_json(string.raw).value_or(std::string());
 }
 
-CommandError bad_message(std::string message) {
-    return {ErrorCode::bad_message, std::move(message), {}, {}};
-}
+CommandError bad_message(std::string message) { return {ErrorCode::bad_message, std::move(message), {}, {}}; }
 
 CommandError must_be(std::string_view name, std::string_view what, JsonType found) {
     return bad_message(std::string(name) + " must be " + std::string(what) + ", not " +
                        std::string(json_type_text(found)));
 }
 
-CommandError bad_json(const JsonError& error) {
-    return {ErrorCode::bad_json, error.message(), {}, {}};
-}
+CommandError bad_json(const JsonError& error) { return {ErrorCode::bad_json, error.message(), {}, {}}; }
 
 Fields pick_fields(std::string_view object) {
     Fields fields;
@@ -66,12 +62,10 @@ Result<std::string, CommandError> read_room(const Fields& fields) {
         room = "session:";
         if (fields.session_id->type == JsonType::string) {
             room += text_of(*fields.session_id);
-        } else if (fields.session_id->type == JsonType::number &&
-                   parse_json_i64(fields.session_id->raw)) {
+        } else if (fields.session_id->type == JsonType::number && parse_json_i64(fields.session_id->raw)) {
             room += fields.session_id->raw;
         } else {
-            CommandError error =
-                must_be("sessionId", "a string or an integer", fields.session_id->type);
+            CommandError error = must_be("sessionId", "a string or an integer", fields.session_id->type);
             error.code = ErrorCode::bad_room;
             return error;
         }
@@ -89,9 +83,8 @@ Result<std::string, CommandError> read_room(const Fields& fields) {
 Result<Since, CommandError> read_since(const JsonMember& member) {
     if (member.type != JsonType::object) return must_be("since", "an object", member.type);
     if (const auto twice = find_duplicate_member(member.raw)) {
-        return CommandError{ErrorCode::bad_json,
-                            "duplicate member " + shown_text(twice->name()) + " in since",
-                            {}, {}};
+        return CommandError{
+            ErrorCode::bad_json, "duplicate member " + shown_text(twice->name()) + " in since", {}, {}};
     }
     std::optional<JsonMember> epoch;
     std::optional<JsonMember> offset;
@@ -151,10 +144,11 @@ Result<Command, CommandError> read_command(const Fields& fields) {
     if (type == "ping") return Command(Ping{});
     if (type == "auth") return auth(fields);
     if (type == "presence") return room_command<Presence>(fields);
-    return CommandError{ErrorCode::unknown_type,
-                        "unknown type " + shown_text(type) +
-                            ": known are subscribe, unsubscribe, ping, auth, presence",
-                        {}, {}};
+    return CommandError{
+        ErrorCode::unknown_type,
+        "unknown type " + shown_text(type) + ": known are subscribe, unsubscribe, ping, auth, presence",
+        {},
+        {}};
 }
 
 // The answer to a refused command carries its ref, so the ref is read first.
@@ -186,9 +180,7 @@ std::string_view error_code_text(ErrorCode code) {
     return "bad_message";
 }
 
-bool is_retryable(ErrorCode code) {
-    return code == ErrorCode::unavailable || code == ErrorCode::rate;
-}
+bool is_retryable(ErrorCode code) { return code == ErrorCode::unavailable || code == ErrorCode::rate; }
 
 Result<ParsedCommand, CommandError> parse_command(std::string_view text) {
     const auto value = parse_json(text);

@@ -15,8 +15,7 @@ namespace {
 // Reads one publication. Its texts with escapes go to `texts`.
 class ItemReader {
 public:
-    ItemReader(std::forward_list<std::string>& texts, const PublishLimits& limits,
-               std::size_t index)
+    ItemReader(std::forward_list<std::string>& texts, const PublishLimits& limits, std::size_t index)
         : texts_(texts), limits_(limits), index_(index) {}
 
     Result<PublishItem, PublishError> read(const JsonValue& value) {
@@ -39,8 +38,8 @@ private:
         return false;
     }
     bool must_be(std::string_view name, std::string_view what, JsonType found) {
-        return fail(PublishCode::bad_field, std::string(name) + " must be " + std::string(what) +
-                                                ", not " + std::string(json_type_text(found)));
+        return fail(PublishCode::bad_field, std::string(name) + " must be " + std::string(what) + ", not " +
+                                                std::string(json_type_text(found)));
     }
     bool add_room(std::string_view field, std::string_view literal);
 
@@ -64,8 +63,8 @@ bool ItemReader::object(const JsonValue& value) {
     item_.raw = value.raw;
     item_.data = "{}";
     if (value.type != JsonType::object) {
-        return fail(PublishCode::bad_json, "a publication must be an object, not " +
-                                               std::string(json_type_text(value.type)));
+        return fail(PublishCode::bad_json,
+                    "a publication must be an object, not " + std::string(json_type_text(value.type)));
     }
     if (const auto twice = find_duplicate_member(value.raw)) {
         return fail(PublishCode::bad_json, "duplicate field " + shown_text(twice->name()));
@@ -97,8 +96,8 @@ bool ItemReader::member(const JsonMember& member) {
     }
     if (name == "key") return text(member, kMaxEventId, item_.key);
     // A misspelt name must not cost the data behind it.
-    return fail(PublishCode::bad_field, "unknown field " + shown_text(name) +
-                                            ": known are room, rooms, type, data, id, key");
+    return fail(PublishCode::bad_field,
+                "unknown field " + shown_text(name) + ": known are room, rooms, type, data, id, key");
 }
 
 bool ItemReader::text(const JsonMember& member, std::size_t max, std::string_view& out) {
@@ -173,8 +172,7 @@ PublishError bad_body(std::string message, std::size_t index) {
 
 PublishError too_many(const PublishLimits& limits) {
     return PublishError{PublishCode::bad_field,
-                        "more than " + std::to_string(limits.max_items) +
-                            " publications in one body",
+                        "more than " + std::to_string(limits.max_items) + " publications in one body",
                         limits.max_items};
 }
 

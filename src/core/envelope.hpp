@@ -33,13 +33,13 @@ struct PublishLimits {
 struct PublishItem {
     std::vector<std::string_view> rooms;  // at least one; each is_room(); no two alike
     std::string_view type;
-    std::string_view raw_type;            // as written, with quotes
-    std::string_view data;                // an object; "{}" if absent
-    std::string_view id;                  // empty: none
-    std::string_view raw_id;              // as written, with quotes
-    std::string_view key;                 // empty: none
-    std::string_view raw;                 // the whole publication as written
-    bool several = false;                 // it came with `rooms`: the answer is a list
+    std::string_view raw_type;  // as written, with quotes
+    std::string_view data;      // an object; "{}" if absent
+    std::string_view id;        // empty: none
+    std::string_view raw_id;    // as written, with quotes
+    std::string_view key;       // empty: none
+    std::string_view raw;       // the whole publication as written
+    bool several = false;       // it came with `rooms`: the answer is a list
 
     // What makes a repeat harmless; empty: nothing does. `key` before `id`.
     [[nodiscard]] std::string_view idempotency_key() const { return key.empty() ? id : key; }
@@ -57,8 +57,8 @@ struct PublishError {
 struct PublishBody {
     // In a batch each publication has its own verdict. Not in a batch: one, and it is good.
     std::vector<Result<PublishItem, PublishError>> items;
-    bool batch = false;                   // the answer is a list, even of one
-    std::forward_list<std::string> texts; // owns what had escapes; stays put when moved
+    bool batch = false;                    // the answer is a list, even of one
+    std::forward_list<std::string> texts;  // owns what had escapes; stays put when moved
 
     PublishBody() = default;
     PublishBody(PublishBody&&) = default;

@@ -15,7 +15,7 @@
 namespace rooms {
 
 struct HistoryLimits {
-    std::uint32_t size = 128;             // publications; 0: nothing is kept
+    std::uint32_t size = 128;  // publications; 0: nothing is kept
     std::uint64_t ttl_ms = 5 * 60 * 1000;
     bool operator==(const HistoryLimits&) const = default;
 };

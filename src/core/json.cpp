@@ -74,8 +74,7 @@ public:
     }
     bool fail_expected(std::string_view expected) {
         if (at_ == end_) return fail("the text ends where " + std::string(expected) + " should be");
-        return fail("unexpected " + byte_text(*at_) + " where " + std::string(expected) +
-                    " should be");
+        return fail("unexpected " + byte_text(*at_) + " where " + std::string(expected) + " should be");
     }
 
 private:
@@ -181,10 +180,16 @@ bool Scanner::scalar(JsonType& type) {
         case 'f': type = JsonType::boolean; return word("false");
         case 'n': type = JsonType::null; return word("null");
         case '-':
-        case '0': case '1': case '2': case '3': case '4':
-        case '5': case '6': case '7': case '8': case '9':
-            type = JsonType::number;
-            return number();
+        case '0':
+        case '1':
+        case '2':
+        case '3':
+        case '4':
+        case '5':
+        case '6':
+        case '7':
+        case '8':
+        case '9': type = JsonType::number; return number();
         default: return fail_expected("a value");
     }
 }
@@ -282,8 +287,7 @@ void skip_json_space(std::string_view text, std::size_t& at) {
     while (at < text.size() && is_space(text[at])) ++at;
 }
 
-Result<JsonValue, JsonError> parse_next_json(std::string_view text, std::size_t& at,
-                                             unsigned max_depth) {
+Result<JsonValue, JsonError> parse_next_json(std::string_view text, std::size_t& at, unsigned max_depth) {
     Scanner scanner(text, at);
     JsonValue value;
     if (!scanner.value(max_depth, value)) return scanner.take_error();
@@ -303,16 +307,15 @@ Result<JsonValue, JsonError> parse_json(std::string_view text, unsigned max_dept
     return value;
 }
 
-Result<std::vector<JsonMember>, JsonError> parse_json_object(std::string_view text,
-                                                             unsigned max_depth) {
+Result<std::vector<JsonMember>, JsonError> parse_json_object(std::string_view text, unsigned max_depth) {
     const auto value = parse_json(text, max_depth);
     if (!value) return value.error();
     const auto at = [&](std::string_view part) {
         return static_cast<std::size_t>(part.data() - text.data());
     };
     if (value->type != JsonType::object) {
-        return JsonError{at(value->raw), std::string(json_type_text(value->type)) +
-                                             " where an object should be"};
+        return JsonError{at(value->raw),
+                         std::string(json_type_text(value->type)) + " where an object should be"};
     }
     if (const auto twice = find_duplicate_member(value->raw)) {
         return JsonError{at(twice->raw_name), "duplicate member " + shown_text(twice->name())};

@@ -25,29 +25,28 @@ enum class JsonType : std::uint8_t { object, array, string, number, boolean, nul
 [[nodiscard]] std::string_view json_type_text(JsonType type);
 
 struct JsonError {
-    std::size_t at = 0;      // byte in the text, counted from 0
-    std::string what;        // e.g. "control character 0x00 in a string"
+    std::size_t at = 0;                         // byte in the text, counted from 0
+    std::string what;                           // e.g. "control character 0x00 in a string"
     [[nodiscard]] std::string message() const;  // "<what> at byte <at>"
 };
 
 struct JsonValue {
     JsonType type = JsonType::null;
-    std::string_view raw;    // without the space around it; a string keeps its quotes
+    std::string_view raw;  // without the space around it; a string keeps its quotes
 };
 
 struct JsonMember {
     std::string_view raw_name;  // as written, with its quotes
     std::string unescaped;      // the name, only if it was written with escapes
     JsonType type = JsonType::null;
-    std::string_view raw;       // the value, as JsonValue::raw
+    std::string_view raw;  // the value, as JsonValue::raw
 
     [[nodiscard]] std::string_view name() const {
         return escaped() ? std::string_view(unescaped) : raw_name.substr(1, raw_name.size() - 2);
     }
     // From the name's first quote to the value's last byte, with the colon between them.
     [[nodiscard]] std::string_view span() const {
-        return {raw_name.data(),
-                static_cast<std::size_t>(raw.data() + raw.size() - raw_name.data())};
+        return {raw_name.data(), static_cast<std::size_t>(raw.data() + raw.size() - raw_name.data())};
     }
     [[nodiscard]] bool escaped() const { return raw_name.find('\\') != std::string_view::npos; }
 };

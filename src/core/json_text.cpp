@@ -134,16 +134,12 @@ void append_json_string(std::string& out, std::string_view text) {
     out += '"';
 }
 
-std::string shown_text(std::string_view text) {
-    return "\"" + std::string(utf8_prefix(text, 64)) + "\"";
-}
+std::string shown_text(std::string_view text) { return "\"" + std::string(utf8_prefix(text, 64)) + "\""; }
 
 std::optional<std::uint64_t> parse_json_u64(std::string_view raw) {
     return parse_integer<std::uint64_t>(raw);
 }
-std::optional<std::int64_t> parse_json_i64(std::string_view raw) {
-    return parse_integer<std::int64_t>(raw);
-}
+std::optional<std::int64_t> parse_json_i64(std::string_view raw) { return parse_integer<std::int64_t>(raw); }
 
 void append_decimal(std::string& out, std::uint64_t value) { append_number(out, value); }
 void append_decimal_signed(std::string& out, std::int64_t value) { append_number(out, value); }

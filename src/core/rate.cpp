@@ -20,8 +20,8 @@ bool RateMeter::allow(const RateLimit& limit, std::uint64_t now_ms) {
     }
 
     // What of the last window is still in sight.
-    const double in_sight = static_cast<double>(limit.window_ms - elapsed) /
-                            static_cast<double>(limit.window_ms);
+    const double in_sight =
+        static_cast<double>(limit.window_ms - elapsed) / static_cast<double>(limit.window_ms);
     const double used = static_cast<double>(previous_) * in_sight + static_cast<double>(current_);
     if (used + 1 > static_cast<double>(limit.count)) return false;
     ++current_;

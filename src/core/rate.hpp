@@ -10,7 +10,7 @@
 namespace rooms {
 
 struct RateLimit {
-    std::uint32_t count = 60;       // 0: no limit
+    std::uint32_t count = 60;  // 0: no limit
     std::uint64_t window_ms = 10000;
 };
 

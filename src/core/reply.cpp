@@ -33,9 +33,7 @@ public:
     Object& time_or_null(std::string_view name, std::optional<std::int64_t> ms) {
         return ms ? time(name, *ms) : raw(name, "null");
     }
-    Object& boolean(std::string_view name, bool value) {
-        return raw(name, value ? "true" : "false");
-    }
+    Object& boolean(std::string_view name, bool value) { return raw(name, value ? "true" : "false"); }
     Object& raw(std::string_view name, std::string_view json) {
         begin(name) += json;
         return *this;
@@ -102,8 +100,7 @@ std::string iso8601_text(std::int64_t time_ms) {
     const std::int64_t day_of_era = day - era * kDaysIn400Years;
     const std::int64_t year_of_era =
         (day_of_era - day_of_era / 1460 + day_of_era / 36'524 - day_of_era / 146'096) / 365;
-    const std::int64_t day_of_year =
-        day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    const std::int64_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     const std::int64_t march_month = (5 * day_of_year + 2) / 153;  // 0 is March
     const std::int64_t month = march_month < 10 ? march_month + 3 : march_month - 9;
     const std::int64_t year = year_of_era + era * 400 + (month <= 2 ? 1 : 0);
@@ -148,8 +145,8 @@ std::string encode_unsubscribed(std::string_view room, std::string_view ref) {
     return Object("unsubscribed").text("room", room).ref(ref).finish();
 }
 
-std::string encode_error(ErrorCode code, std::string_view room, std::string_view message,
-                         bool retryable, std::string_view ref) {
+std::string encode_error(ErrorCode code, std::string_view room, std::string_view message, bool retryable,
+                         std::string_view ref) {
     Object object("error");
     object.text("code", error_code_text(code));
     if (!room.empty()) object.text("room", room);
@@ -190,8 +187,8 @@ std::string encode_reconnect(std::uint64_t after_ms) {
     return Object("reconnect").number("afterMs", after_ms).finish();
 }
 
-std::string encode_presence(std::string_view room, std::span<const PresenceEntry> users,
-                            std::uint64_t count, std::string_view ref) {
+std::string encode_presence(std::string_view room, std::span<const PresenceEntry> users, std::uint64_t count,
+                            std::string_view ref) {
     Object object("presence");
     std::string& out = object.text("room", room).begin("users");
     out += '[';

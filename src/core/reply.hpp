@@ -23,7 +23,7 @@ namespace rooms {
 [[nodiscard]] std::string iso8601_text(std::int64_t time_ms);
 
 struct Connected {
-    std::string_view user_id;                // empty: null
+    std::string_view user_id;  // empty: null
     std::string_view connection_id;
     std::optional<std::int64_t> expires_at;  // absent where the token has no exp
     std::uint64_t heartbeat_ms = 0;
@@ -35,7 +35,7 @@ struct Subscribed {
     std::string_view room;
     std::uint64_t epoch = 0;
     std::uint64_t offset = 0;
-    std::optional<bool> recovered;           // only where the client gave a position
+    std::optional<bool> recovered;  // only where the client gave a position
     std::int64_t now_ms = 0;
 };
 [[nodiscard]] std::string encode_subscribed(const Subscribed& subscribed, std::string_view ref = {});
@@ -43,21 +43,19 @@ struct Subscribed {
 [[nodiscard]] std::string encode_unsubscribed(std::string_view room, std::string_view ref = {});
 
 // `room` empty: left out.
-[[nodiscard]] std::string encode_error(ErrorCode code, std::string_view room,
-                                       std::string_view message, bool retryable,
-                                       std::string_view ref = {});
+[[nodiscard]] std::string encode_error(ErrorCode code, std::string_view room, std::string_view message,
+                                       bool retryable, std::string_view ref = {});
 [[nodiscard]] std::string encode_error(const CommandError& error);
 
 // "Access denied to session": old pages show this sentence. REQUIRES: is_room(room).
 [[nodiscard]] std::string forbidden_message(std::string_view room);
 
 // `reason`: "trimmed", ...
-[[nodiscard]] std::string encode_gap(std::string_view room, std::uint64_t epoch,
-                                     std::uint64_t offset, std::string_view reason);
+[[nodiscard]] std::string encode_gap(std::string_view room, std::uint64_t epoch, std::uint64_t offset,
+                                     std::string_view reason);
 [[nodiscard]] std::string encode_pong(std::int64_t now_ms, std::string_view ref = {});
 // No expiry: null.
-[[nodiscard]] std::string encode_auth_ok(std::optional<std::int64_t> expires_at,
-                                         std::string_view ref = {});
+[[nodiscard]] std::string encode_auth_ok(std::optional<std::int64_t> expires_at, std::string_view ref = {});
 [[nodiscard]] std::string encode_token_expiring(std::int64_t expires_at);
 [[nodiscard]] std::string encode_reconnect(std::uint64_t after_ms);
 

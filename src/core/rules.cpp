@@ -92,8 +92,7 @@ Result<Pattern> Pattern::compile(std::string_view text, const VariableResolver& 
             const auto source = resolve(name);
             if (!source) return fault(text, "unknown variable \"$" + std::string(name) + "\"");
             if (is_room_part(source->kind)) {
-                return fault(text, "\"$" + std::string(name) +
-                                       "\" has no value before the room is known");
+                return fault(text, "\"$" + std::string(name) + "\" has no value before the room is known");
             }
             segment.literal = false;
             segment.source = *source;

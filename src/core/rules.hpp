@@ -25,10 +25,10 @@ namespace rooms {
 // Where a variable's value comes from.
 struct VariableSource {
     enum class Kind : std::uint8_t {
-        captured,   // a request variable, taken at the handshake; index into RuleValues::captured
-        claim,      // of the newest token; index into RuleValues::claims
-        user,       // $rooms_user
-        room,       // $rooms_room, $rooms_room_kind, $rooms_room_id: not in patterns
+        captured,  // a request variable, taken at the handshake; index into RuleValues::captured
+        claim,     // of the newest token; index into RuleValues::claims
+        user,      // $rooms_user
+        room,      // $rooms_room, $rooms_room_kind, $rooms_room_id: not in patterns
         room_kind,
         room_id,
     };

@@ -81,14 +81,12 @@ ZoneAnswer publish_one(const ZoneView& v, const ZonePublication& publication, st
     record.previous = room.last_position;
     record.ms = std::max(now_ms, room.last_ms);
     record.expires_ms = expiry(record.ms, publication.history);
-    record.subscribers =
-        static_cast<std::uint32_t>(std::min<std::uint64_t>(room.members, 0xffffffff));
+    record.subscribers = static_cast<std::uint32_t>(std::min<std::uint64_t>(room.members, 0xffffffff));
     const bool wanted = publication.history.size != 0 || room.members != 0;
     if (!wanted) record.flags |= LogRecord::no_body;
     fault_point("publish:prepared");
 
-    const std::uint64_t position =
-        log_append(v, record, wanted ? publication.body : std::string_view());
+    const std::uint64_t position = log_append(v, record, wanted ? publication.body : std::string_view());
     apply(v, position, record, filled);
     ++v.header->published;
     return {.status = ZoneStatus::ok,
@@ -108,8 +106,7 @@ Result<Zone> Zone::format(void* base, std::size_t size, std::uint64_t seed) {
     const ZoneView view = ZoneView::at(base, size);
     // The log and the letters need nothing: nobody reads there before it is written.
     std::memset(base, 0, view.layout.letters);
-    std::memset(static_cast<char*>(base) + view.layout.rooms, 0,
-                view.layout.ring - view.layout.rooms);
+    std::memset(static_cast<char*>(base) + view.layout.rooms, 0, view.layout.ring - view.layout.rooms);
     ZoneHeader& header = *view.header;
     header.version = kZoneVersion;
     header.size = size;
@@ -133,8 +130,8 @@ Result<Zone> Zone::attach(void* base, std::size_t size) {
     return Zone(ZoneView::at(base, size));
 }
 
-void Zone::publish(std::span<const ZonePublication> batch, std::int64_t now_ms,
-                   std::span<ZoneAnswer> answers, SlotMask& ring) {
+void Zone::publish(std::span<const ZonePublication> batch, std::int64_t now_ms, std::span<ZoneAnswer> answers,
+                   SlotMask& ring) {
     while (!batch.empty()) {
         const std::size_t count = std::min(batch.size(), kZoneBatch);
         {
@@ -145,8 +142,7 @@ void Zone::publish(std::span<const ZonePublication> batch, std::int64_t now_ms,
             }
             fault_point("publish:locked");
             SlotMask filled;
-            for (std::size_t i = 0; i < count; ++i)
-                answers[i] = publish_one(view_, batch[i], now_ms, filled);
+            for (std::size_t i = 0; i < count; ++i) answers[i] = publish_one(view_, batch[i], now_ms, filled);
             ring |= mailbox_bells(view_, filled);
             fault_point("publish:after_bells");
         }
@@ -159,8 +155,7 @@ void Zone::publish(std::span<const ZonePublication> batch, std::int64_t now_ms,
 
 std::size_t Zone::max_body() const { return log_max_body(view_); }
 
-ZoneSeat Zone::join(unsigned slot, std::string_view room, std::string_view user,
-                    std::int64_t now_ms) {
+ZoneSeat Zone::join(unsigned slot, std::string_view room, std::string_view user, std::int64_t now_ms) {
     if (!good_name(room) || user.size() > kZoneUserLength) return {.status = ZoneStatus::bad_name};
     const std::uint64_t hash = hash_room(view_, room);
     Locked lock(*this);
@@ -173,10 +168,8 @@ ZoneSeat Zone::join(unsigned slot, std::string_view room, std::string_view user,
     const ZoneStatus status = member_add(view_, slot, index, user);
     if (status != ZoneStatus::ok) return {.status = status};
     const Position position = position_of(view_, index);
-    return {.status = ZoneStatus::ok,
-            .room_index = index,
-            .epoch = position.epoch,
-            .offset = position.offset};
+    return {
+        .status = ZoneStatus::ok, .room_index = index, .epoch = position.epoch, .offset = position.offset};
 }
 
 void Zone::leave(unsigned slot, std::string_view room, std::string_view user) {
@@ -231,8 +224,8 @@ ZoneHistory Zone::history(std::uint32_t room_index, std::uint64_t epoch, std::ui
     history.positions.reserve(std::min<std::uint64_t>(last - from, 1024));
     for (std::uint64_t offset = last; offset != from; --offset) {
         const std::optional<LogRecord> record = log_peek(view_, at);
-        if (!record || record->room != room_index || record->epoch != epoch ||
-            record->offset != offset || record->flags & LogRecord::no_body)
+        if (!record || record->room != room_index || record->epoch != epoch || record->offset != offset ||
+            record->flags & LogRecord::no_body)
             return history;
         if (now_ms > record->ms && static_cast<std::uint64_t>(now_ms - record->ms) > limits.ttl_ms)
             return history;
@@ -244,9 +237,7 @@ ZoneHistory Zone::history(std::uint32_t room_index, std::uint64_t epoch, std::ui
     return history;
 }
 
-bool Zone::drain(unsigned slot, std::vector<std::uint64_t>& out) {
-    return mailbox_drain(view_, slot, out);
-}
+bool Zone::drain(unsigned slot, std::vector<std::uint64_t>& out) { return mailbox_drain(view_, slot, out); }
 
 bool Zone::arm(unsigned slot) { return mailbox_arm(view_, slot); }
 

@@ -38,8 +38,8 @@ public:
 
     // Publishing. answers.size() >= batch.size(). The lock is released after every kZoneBatch.
     // ORs into `ring` the slots to be rung (take_rings() included).
-    void publish(std::span<const ZonePublication> batch, std::int64_t now_ms,
-                 std::span<ZoneAnswer> answers, SlotMask& ring);
+    void publish(std::span<const ZonePublication> batch, std::int64_t now_ms, std::span<ZoneAnswer> answers,
+                 SlotMask& ring);
     [[nodiscard]] std::size_t max_body() const;
 
     // Members. One leave per join that was ok.
@@ -60,15 +60,13 @@ public:
     [[nodiscard]] std::optional<ZoneRecord> read(std::uint64_t position, Into&& into) {
         std::optional<ZoneRecord> record = peek(position);
         if (!record) return std::nullopt;
-        if (char* to = into(record->body_size); to && !copy_body(position, *record, to))
-            return std::nullopt;
+        if (char* to = into(record->body_size); to && !copy_body(position, *record, to)) return std::nullopt;
         return record;
     }
     // What came after `from`. Each of the positions may be overtaken before it is read: then all
     // is gone. A record that was published without members and history makes it gone.
-    [[nodiscard]] ZoneHistory history(std::uint32_t room_index, std::uint64_t epoch,
-                                      std::uint64_t from, HistoryLimits limits,
-                                      std::int64_t now_ms);
+    [[nodiscard]] ZoneHistory history(std::uint32_t room_index, std::uint64_t epoch, std::uint64_t from,
+                                      HistoryLimits limits, std::int64_t now_ms);
 
     // Mailboxes. Lock-free, for the slot's owner only. Positions of records of rooms in which the
     // slot has members, in log order; a room's offsets tell what is old (just joined) or comes

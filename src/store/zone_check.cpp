@@ -79,8 +79,8 @@ std::string check_rooms(const ZoneView& v) {
         if (room.last_position >= load(header.head)) return wrong("position of room", index);
     }
     if (used != header.rooms_used) return wrong("rooms used", used, header.rooms_used);
-    const std::int64_t free = length(header.free_room, v.layout.rooms_cap,
-                                     [&](std::uint32_t i) { return v.rooms[i].next; });
+    const std::int64_t free =
+        length(header.free_room, v.layout.rooms_cap, [&](std::uint32_t i) { return v.rooms[i].next; });
     if (free != v.layout.rooms_cap - used) return wrong("free rooms", free);
     return {};
 }
@@ -143,12 +143,12 @@ std::string check_members(const ZoneView& v) {
         }
     }
     if (seats_seen != seats.size()) return wrong("seats", seats_seen);
-    const std::int64_t free_seats = length(header.free_seat, v.layout.tallies_cap,
-                                           [&](std::uint32_t i) { return v.seats[i].next; });
+    const std::int64_t free_seats =
+        length(header.free_seat, v.layout.tallies_cap, [&](std::uint32_t i) { return v.seats[i].next; });
     if (free_seats != static_cast<std::int64_t>(v.layout.tallies_cap - seats.size()))
         return wrong("free seats", free_seats);
-    const std::int64_t free = length(header.free_tally, v.layout.tallies_cap,
-                                     [&](std::uint32_t i) { return v.tallies[i].next; });
+    const std::int64_t free =
+        length(header.free_tally, v.layout.tallies_cap, [&](std::uint32_t i) { return v.tallies[i].next; });
     if (free != v.layout.tallies_cap - used) return wrong("free tallies", free);
 
     std::set<std::uint32_t> cells;
@@ -172,8 +172,8 @@ std::string check_chains(const ZoneView& v) {
     }
     if (tallies != v.header->tallies_used) return wrong("tallies in chains", tallies);
     for (std::uint32_t i = 0; i < v.layout.ids_cap; ++i) {
-        const std::int64_t n = length(v.id_buckets[i], v.layout.ids_cap,
-                                      [&](std::uint32_t at) { return v.ids[at].next; });
+        const std::int64_t n =
+            length(v.id_buckets[i], v.layout.ids_cap, [&](std::uint32_t at) { return v.ids[at].next; });
         if (n < 0) return wrong("chain of ids", i);
         ids += static_cast<std::uint64_t>(n);
     }

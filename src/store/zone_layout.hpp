@@ -38,9 +38,9 @@ struct alignas(64) ZoneHeader {
 
     // The log. Bytes tail … head are intact, applied … head wait for their redo.
     alignas(64) ZoneWord tail;
-    ZoneWord head;     // COMMIT of a record
-    ZoneWord applied;  // COMMIT
-    ZoneWord epochs;   // lives given out
+    ZoneWord head;                        // COMMIT of a record
+    ZoneWord applied;                     // COMMIT
+    ZoneWord epochs;                      // lives given out
     std::uint64_t published, recoveries;  // for people to read: a crash may cost one
 
     // Ids: entries first … next of an endless row, each at its number modulo the table.
@@ -53,7 +53,7 @@ struct alignas(64) ZoneHeader {
     // DERIVED: heads of free lists and what is in use.
     std::uint32_t free_room, free_tally, free_seat, free_cell;
     std::uint32_t rooms_used, rooms_active, tallies_used, cells_used, users_used;
-    std::uint32_t room_hand;      // where the search for a reclaimable room goes on
+    std::uint32_t room_hand;     // where the search for a reclaimable room goes on
     std::int64_t room_sweep_at;  // no search before this moment finds anything
     std::uint64_t members;
 
@@ -103,8 +103,8 @@ enum class TallyKind : std::uint8_t { member = 1, limit = 2 };
 
 // How often a slot has a key: connections of a user in a room, or uses of a limit.
 struct TallyEntry {
-    ZoneWord word;      // COMMIT: count << 32 | slot << 8 | kind; count 0: free
-    std::uint64_t key;  // member: room << 32 | user; limit: the caller's hash
+    ZoneWord word;                       // COMMIT: count << 32 | slot << 8 | kind; count 0: free
+    std::uint64_t key;                   // member: room << 32 | user; limit: the caller's hash
     std::uint32_t next;                  // DERIVED: bucket or free list
     std::uint32_t seat;                  // DERIVED, members only
     std::uint32_t seat_prev, seat_next;  // DERIVED: list of the seat
@@ -115,7 +115,7 @@ struct UserCell {
     std::uint32_t next;  // DERIVED: bucket or free list
     std::uint32_t refs;  // DERIVED: member tallies
     std::uint32_t hash;
-    std::uint32_t more;  // the next cell of this text
+    std::uint32_t more;   // the next cell of this text
     std::uint8_t length;  // of the whole text; first cell only
     char text[47];
 };
@@ -133,8 +133,8 @@ static_assert(sizeof(IdEntry) == 64);
 
 // Offsets from the base of the block, and numbers of entries.
 struct ZoneLayout {
-    std::uint64_t slots, mailboxes, letters, rooms, room_buckets, tallies, tally_buckets, seats,
-        cells, cell_buckets, ids, id_buckets, ring;
+    std::uint64_t slots, mailboxes, letters, rooms, room_buckets, tallies, tally_buckets, seats, cells,
+        cell_buckets, ids, id_buckets, ring;
     std::uint32_t letters_cap;  // per mailbox
     std::uint32_t rooms_cap, tallies_cap, cells_cap, ids_cap;
     std::uint64_t ring_size;

@@ -66,9 +66,7 @@ bool overtaken(const ZoneView& v, std::uint64_t position) {
 
 }  // namespace
 
-std::uint64_t log_max_body(const ZoneView& v) {
-    return v.layout.ring_size / 4 - kHeaderSize - kIdSize;
-}
+std::uint64_t log_max_body(const ZoneView& v) { return v.layout.ring_size / 4 - kHeaderSize - kIdSize; }
 
 std::uint64_t log_append(const ZoneView& v, LogRecord& record, std::string_view body) {
     ZoneHeader& header = *v.header;

@@ -42,8 +42,7 @@ std::uint64_t log_append(const ZoneView& v, LogRecord& record, std::string_view 
 // The record at a position, which must have been that of a record once; empty: overtaken.
 [[nodiscard]] std::optional<LogRecord> log_peek(const ZoneView& v, std::uint64_t position);
 // Copies its body; false: overtaken, and the copy is garbage.
-[[nodiscard]] bool log_copy(const ZoneView& v, std::uint64_t position, const LogRecord& record,
-                            char* to);
+[[nodiscard]] bool log_copy(const ZoneView& v, std::uint64_t position, const LogRecord& record, char* to);
 
 // REQUIRES: the lock; tail <= position < head. What is there, skip marks included.
 [[nodiscard]] LogRecord log_load(const ZoneView& v, std::uint64_t position);

@@ -72,8 +72,7 @@ void rebuild_tallies(const ZoneView& v) {
 void rebuild_ids(const ZoneView& v) {
     std::fill_n(v.id_buckets, v.layout.ids_cap, kZoneNone);
     const std::uint64_t next = load(v.header->ids_next);
-    for (std::uint64_t number = load(v.header->ids_first); number != next; ++number)
-        id_link(v, number);
+    for (std::uint64_t number = load(v.header->ids_first); number != next; ++number) id_link(v, number);
 }
 
 }  // namespace

@@ -33,8 +33,7 @@ ZonePresence Zone::presence(std::string_view room, std::size_t max_users) {
     const RoomEntry& entry = view_.rooms[index];
     presence.count = entry.members;
     for (std::uint32_t seat = entry.seats; seat != kZoneNone; seat = view_.seats[seat].next)
-        for (std::uint32_t at = view_.seats[seat].tallies; at != kZoneNone;
-             at = view_.tallies[at].seat_next)
+        for (std::uint32_t at = view_.seats[seat].tallies; at != kZoneNone; at = view_.tallies[at].seat_next)
             users.emplace_back(user_of(view_.tallies[at].key), Tally::of(view_.tallies[at]).count);
     std::sort(users.begin(), users.end());
     for (std::size_t i = 0; i < users.size() && presence.users.size() < max_users;) {
@@ -79,13 +78,9 @@ std::uint64_t Zone::limit_count(std::uint64_t key_hash) {
     return lock ? limit_sum(view_, key_hash) : 0;
 }
 
-std::uint64_t Zone::hash(std::string_view text) const {
-    return hash_of(view_.header->seed, text).low;
-}
+std::uint64_t Zone::hash(std::string_view text) const { return hash_of(view_.header->seed, text).low; }
 
-ZoneWord& Zone::counter(unsigned slot, std::size_t index) {
-    return view_.slots[slot].counters[index];
-}
+ZoneWord& Zone::counter(unsigned slot, std::size_t index) { return view_.slots[slot].counters[index]; }
 
 std::uint64_t Zone::total(std::size_t index) {
     Locked lock(*this);

@@ -62,14 +62,12 @@ std::uint64_t new_epoch(const ZoneView& v) {
 
 std::uint32_t room_find(const ZoneView& v, std::string_view name, std::uint64_t hash) {
     std::uint32_t index = bucket(v, hash);
-    while (index != kZoneNone &&
-           (v.rooms[index].hash != hash || room_name(v.rooms[index]) != name))
+    while (index != kZoneNone && (v.rooms[index].hash != hash || room_name(v.rooms[index]) != name))
         index = v.rooms[index].next;
     return index;
 }
 
-std::uint32_t room_create(const ZoneView& v, std::string_view name, std::uint64_t hash,
-                          std::int64_t now_ms) {
+std::uint32_t room_create(const ZoneView& v, std::string_view name, std::uint64_t hash, std::int64_t now_ms) {
     ZoneHeader& header = *v.header;
     if (header.free_room == kZoneNone) sweep(v, now_ms);
     const std::uint32_t index = header.free_room;
@@ -125,8 +123,7 @@ std::uint32_t seat_take(const ZoneView& v, std::uint32_t room, std::uint32_t slo
     index = v.header->free_seat;
     SeatEntry& seat = v.seats[index];
     v.header->free_seat = seat.next;
-    seat = {.connections = 0, .next = v.rooms[room].seats, .tallies = kZoneNone, .slot = slot,
-            .unused = 0};
+    seat = {.connections = 0, .next = v.rooms[room].seats, .tallies = kZoneNone, .slot = slot, .unused = 0};
     v.rooms[room].seats = index;
     return index;
 }

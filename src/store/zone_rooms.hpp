@@ -14,15 +14,13 @@
 
 namespace rooms::zone {
 
-[[nodiscard]] inline std::string_view room_name(const RoomEntry& room) {
-    return {room.name, room.length};
-}
+[[nodiscard]] inline std::string_view room_name(const RoomEntry& room) { return {room.name, room.length}; }
 
 // kZoneNone where there is none.
 [[nodiscard]] std::uint32_t room_find(const ZoneView& v, std::string_view name, std::uint64_t hash);
 // REQUIRES: room_find() has found none. Takes a free entry or reclaims one; kZoneNone: full.
-[[nodiscard]] std::uint32_t room_create(const ZoneView& v, std::string_view name,
-                                        std::uint64_t hash, std::int64_t now_ms);
+[[nodiscard]] std::uint32_t room_create(const ZoneView& v, std::string_view name, std::uint64_t hash,
+                                        std::int64_t now_ms);
 // What a committed record says of its room. Doing it twice changes nothing.
 void room_apply(const ZoneView& v, std::uint64_t position, const LogRecord& record);
 

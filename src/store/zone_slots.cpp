@@ -87,8 +87,7 @@ void slot_release(const ZoneView& v, unsigned slot) {
     ZoneHeader& header = *v.header;
     tally_drop_slot(v, slot);
     fault_point("release:tallies");
-    for (std::size_t i = 0; i < kZoneCounters; ++i)
-        header.retired_before[i] = load(header.retired[i]);
+    for (std::size_t i = 0; i < kZoneCounters; ++i) header.retired_before[i] = load(header.retired[i]);
     fault_point("release:snapshot");
     commit(header.retiring, slot + 1);
     fault_point("release:retiring");
@@ -160,8 +159,7 @@ bool mailbox_drain(const ZoneView& v, unsigned slot, std::vector<std::uint64_t>&
     MailboxEntry& box = v.mailboxes[slot];
     const std::uint64_t cap = v.layout.letters_cap;
     // First the flag: what is dropped after this sets it again.
-    const bool overflow = load(box.overflow) != 0 &&
-                          box.overflow.exchange(0, std::memory_order_acq_rel) != 0;
+    const bool overflow = load(box.overflow) != 0 && box.overflow.exchange(0, std::memory_order_acq_rel) != 0;
     const std::uint64_t written = box.written.load(std::memory_order_acquire);
     std::uint64_t read = load(box.read);
     const ZoneWord* letters = letters_of(v, slot);

@@ -22,8 +22,7 @@ namespace rooms::zone {
 }
 
 // REQUIRES: the lock, for all of these.
-[[nodiscard]] std::optional<unsigned> slot_claim(const ZoneView& v, std::int32_t pid,
-                                                 std::uint64_t start);
+[[nodiscard]] std::optional<unsigned> slot_claim(const ZoneView& v, std::int32_t pid, std::uint64_t start);
 void slot_release(const ZoneView& v, unsigned slot);
 // Ends a retirement of counters in which its process died. Doing it twice changes nothing.
 void slot_finish_retiring(const ZoneView& v);

@@ -56,10 +56,8 @@ void remove(const ZoneView& v, std::uint32_t index) {
     fault_point("leave:half_unlinked");
     if (tally.kind == TallyKind::member) {
         const std::uint32_t room = room_of(entry.key);
-        if (entry.seat_prev == kZoneNone)
-            v.seats[entry.seat].tallies = entry.seat_next;
-        else
-            v.tallies[entry.seat_prev].seat_next = entry.seat_next;
+        if (entry.seat_prev == kZoneNone) v.seats[entry.seat].tallies = entry.seat_next;
+        else v.tallies[entry.seat_prev].seat_next = entry.seat_next;
         if (entry.seat_next != kZoneNone) v.tallies[entry.seat_next].seat_prev = entry.seat_prev;
         seat_count(v, room, entry.seat, -std::int64_t{tally.count});
         seat_drop_empty(v, room, entry.seat);
@@ -71,8 +69,7 @@ void remove(const ZoneView& v, std::uint32_t index) {
 
 }  // namespace
 
-ZoneStatus member_add(const ZoneView& v, std::uint32_t slot, std::uint32_t room,
-                      std::string_view user) {
+ZoneStatus member_add(const ZoneView& v, std::uint32_t slot, std::uint32_t room, std::string_view user) {
     std::uint32_t index = user_find(v, user);
     const bool known = index != kZoneNone;
     if (known) {
@@ -98,8 +95,7 @@ ZoneStatus member_add(const ZoneView& v, std::uint32_t slot, std::uint32_t room,
     return ZoneStatus::ok;
 }
 
-void member_remove(const ZoneView& v, std::uint32_t slot, std::uint32_t room,
-                   std::string_view user) {
+void member_remove(const ZoneView& v, std::uint32_t slot, std::uint32_t room, std::string_view user) {
     const std::uint32_t index = user_find(v, user);
     if (index == kZoneNone) return;
     const std::uint32_t found = find(v, TallyKind::member, slot, member_key(room, index));
@@ -123,8 +119,7 @@ std::uint64_t limit_sum(const ZoneView& v, std::uint64_t key) {
     return sum;
 }
 
-ZoneStatus limit_take(const ZoneView& v, std::uint32_t slot, std::uint64_t key,
-                      std::uint64_t limit) {
+ZoneStatus limit_take(const ZoneView& v, std::uint32_t slot, std::uint64_t key, std::uint64_t limit) {
     if (limit_sum(v, key) >= limit) return ZoneStatus::limit;
     const std::uint32_t found = find(v, TallyKind::limit, slot, key);
     if (found != kZoneNone) {
@@ -143,10 +138,8 @@ void limit_give_back(const ZoneView& v, std::uint32_t slot, std::uint64_t key) {
     const std::uint32_t found = find(v, TallyKind::limit, slot, key);
     if (found == kZoneNone) return;
     const Tally tally = Tally::of(v.tallies[found]);
-    if (tally.count == 1)
-        remove(v, found);
-    else
-        set_count(v.tallies[found], tally, tally.count - 1);
+    if (tally.count == 1) remove(v, found);
+    else set_count(v.tallies[found], tally, tally.count - 1);
     fault_point("limit:released");
 }
 

@@ -33,15 +33,12 @@ struct Tally {
 [[nodiscard]] constexpr std::uint32_t room_of(std::uint64_t key) {
     return static_cast<std::uint32_t>(key >> 32);
 }
-[[nodiscard]] constexpr std::uint32_t user_of(std::uint64_t key) {
-    return static_cast<std::uint32_t>(key);
-}
+[[nodiscard]] constexpr std::uint32_t user_of(std::uint64_t key) { return static_cast<std::uint32_t>(key); }
 
 // ok, full_users or full_members.
 [[nodiscard]] ZoneStatus member_add(const ZoneView& v, std::uint32_t slot, std::uint32_t room,
                                     std::string_view user);
-void member_remove(const ZoneView& v, std::uint32_t slot, std::uint32_t room,
-                   std::string_view user);
+void member_remove(const ZoneView& v, std::uint32_t slot, std::uint32_t room, std::string_view user);
 
 [[nodiscard]] std::uint64_t limit_sum(const ZoneView& v, std::uint64_t key);
 // ok, limit or full_members.

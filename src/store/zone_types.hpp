@@ -21,22 +21,22 @@ namespace rooms {
 inline constexpr std::size_t kZoneSlots = 256;
 inline constexpr std::size_t kZoneNameLength = 233;  // kind (32) ":" id (200)
 inline constexpr std::size_t kZoneUserLength = 200;
-inline constexpr std::size_t kZoneBatch = 64;                // publications under one hold of the lock
+inline constexpr std::size_t kZoneBatch = 64;                   // publications under one hold of the lock
 inline constexpr std::int64_t kZoneIdsKeptMs = 10 * 60 * 1000;  // contract.md section 4
 inline constexpr std::uint32_t kZoneNone = 0xffffffff;
 
 enum class ZoneStatus : std::uint8_t {
     ok,
-    duplicate,     // same key, same body: the answer is the first one's
-    conflict,      // same key, another body (409)
-    limit,         // limit_add: the key has its number
-    bad_name,      // room empty or over 233 bytes, user over 200 bytes
-    too_large,     // body over max_body()
-    full_rooms,    // the rest: 503 or `limit`, raise rooms_zone
+    duplicate,   // same key, same body: the answer is the first one's
+    conflict,    // same key, another body (409)
+    limit,       // limit_add: the key has its number
+    bad_name,    // room empty or over 233 bytes, user over 200 bytes
+    too_large,   // body over max_body()
+    full_rooms,  // the rest: 503 or `limit`, raise rooms_zone
     full_ids,
     full_members,
     full_users,
-    unavailable,   // the lock cannot be had any more; only a restart helps
+    unavailable,  // the lock cannot be had any more; only a restart helps
 };
 
 // Which slots' bells are to be rung.
@@ -66,7 +66,7 @@ inline constexpr HistoryLimits kZoneNoLimits{0xffffffff, ~std::uint64_t{0}};
 
 struct ZonePublication {
     std::string_view room;
-    std::string_view body;  // what every reader gets back, e.g. the event's JSON up to its offset
+    std::string_view body;         // what every reader gets back, e.g. the event's JSON up to its offset
     std::string_view key;          // idempotency key, counted per room; empty: none
     std::string_view fingerprint;  // what must be equal in a repeat; empty: the body
     HistoryLimits history;         // of this room; size 0: the body is kept for members only
@@ -96,8 +96,8 @@ struct ZoneRecord {
 };
 
 struct ZoneHistory {
-    bool complete = false;  // false: gone (trimmed by size, ttl or ring; other epoch; ahead)
-    Position position;  // the room's, now
+    bool complete = false;                 // false: gone (trimmed by size, ttl or ring; other epoch; ahead)
+    Position position;                     // the room's, now
     std::vector<std::uint64_t> positions;  // complete: of from+1 … position.offset, in that order
 };
 
@@ -106,7 +106,7 @@ struct ZonePresence {
         std::string id;
         std::uint64_t connections;
     };
-    std::vector<User> users;   // distinct, at most the number asked for, none without an id
+    std::vector<User> users;  // distinct, at most the number asked for, none without an id
     std::uint64_t count = 0;  // all connections
 };
 

@@ -64,8 +64,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     }
 
     // Every variable has the one value.
-    auto pattern = rooms::Pattern::compile(
-        pattern_text, [](std::string_view) { return rooms::VariableSource{}; });
+    auto pattern =
+        rooms::Pattern::compile(pattern_text, [](std::string_view) { return rooms::VariableSource{}; });
     if (!pattern) return 0;
     const rooms::RuleValues all{values, {}, {}};
 
@@ -77,17 +77,16 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             continue;
         }
         i += begin[i + 1] == '{' ? 2 : 1;
-        while (i < begin.size() && (begin[i] == '_' || (begin[i] >= '0' && begin[i] <= '9') ||
-                                    (begin[i] >= 'a' && begin[i] <= 'z') ||
-                                    (begin[i] >= 'A' && begin[i] <= 'Z'))) {
+        while (i < begin.size() &&
+               (begin[i] == '_' || (begin[i] >= '0' && begin[i] <= '9') ||
+                (begin[i] >= 'a' && begin[i] <= 'z') || (begin[i] >= 'A' && begin[i] <= 'Z'))) {
             ++i;
         }
         if (i < begin.size() && begin[i] == '}') ++i;
         wanted += value;
         empty |= value.empty();
     }
-    const bool expected =
-        valid && !empty && (star ? starts_and_goes_on(room, wanted) : room == wanted);
+    const bool expected = valid && !empty && (star ? starts_and_goes_on(room, wanted) : room == wanted);
     const auto expanded = pattern->expand(all);
     require(expanded.has_value() == (!star && !empty));
     if (expanded) require(*expanded == wanted);

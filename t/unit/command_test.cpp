@@ -68,7 +68,9 @@ void a_session_id_names_its_room(void**) {
 
 void a_position_comes_with_subscribe(void**) {
     const auto since = [](std::string_view position) {
-        return *command<Subscribe>(R"({"type":"subscribe","room":"a:b","since":)" + std::string(position) + "}").since;
+        return *command<Subscribe>(R"({"type":"subscribe","room":"a:b","since":)" + std::string(position) +
+                                   "}")
+                    .since;
     };
     assert_true((since(R"({"epoch":"9f3a1c","offset":38})") == Since{0x9f3a1c, 38}));
     assert_true((since(R"({"offset":18446744073709551615,"epoch":"ffffffffffffffff","x":1})") ==
@@ -82,7 +84,8 @@ void a_position_comes_with_subscribe(void**) {
 
 void a_position_that_is_none_is_refused(void**) {
     const auto refused_since = [](std::string_view position, ErrorCode code, std::string_view message) {
-        const std::string text = R"({"type":"subscribe","room":"a:b","ref":7,"since":)" + std::string(position) + "}";
+        const std::string text =
+            R"({"type":"subscribe","room":"a:b","ref":7,"since":)" + std::string(position) + "}";
         assert_refused(text, code, message);
         assert_true(refused(text).room == "a:b");
         assert_true(refused(text).ref == "7");
@@ -90,13 +93,15 @@ void a_position_that_is_none_is_refused(void**) {
     refused_since("38", ErrorCode::bad_message, "since must be an object, not a number");
     refused_since("null", ErrorCode::bad_message, "since must be an object, not null");
     refused_since("{}", ErrorCode::bad_message, "since.epoch is missing");
-    refused_since(R"({"epoch":1,"offset":1})", ErrorCode::bad_message, "since.epoch must be a string, not a number");
+    refused_since(R"({"epoch":1,"offset":1})", ErrorCode::bad_message,
+                  "since.epoch must be a string, not a number");
     refused_since(R"({"epoch":"1"})", ErrorCode::bad_message, "since.offset is missing");
     for (const auto offset : {"-1", "1.0", "1e2", "18446744073709551616", "\"1\"", "null", "[1]"}) {
         refused_since(R"({"epoch":"1","offset":)" + std::string(offset) + "}", ErrorCode::bad_message,
                       "since.offset must be an integer, 0 or more");
     }
-    refused_since(R"({"epoch":"1","offset":1,"offset":2})", ErrorCode::bad_json, "duplicate member \"offset\" in since");
+    refused_since(R"({"epoch":"1","offset":1,"offset":2})", ErrorCode::bad_json,
+                  "duplicate member \"offset\" in since");
 }
 
 void a_ref_is_repeated_as_it_came(void**) {
@@ -109,18 +114,25 @@ void a_ref_is_repeated_as_it_came(void**) {
     assert_true(parsed(R"({"type":"ping","ref":)" + longest + "}").ref == longest);
     assert_refused(R"({"type":"ping","ref":"x)" + longest.substr(1) + "}", ErrorCode::bad_message,
                    "ref is longer than 128 bytes");
-    assert_refused(R"({"type":"ping","ref":{}})", ErrorCode::bad_message, "ref must be a string or a number, not an object");
-    assert_refused(R"({"type":"ping","ref":[1]})", ErrorCode::bad_message, "ref must be a string or a number, not an array");
+    assert_refused(R"({"type":"ping","ref":{}})", ErrorCode::bad_message,
+                   "ref must be a string or a number, not an object");
+    assert_refused(R"({"type":"ping","ref":[1]})", ErrorCode::bad_message,
+                   "ref must be a string or a number, not an array");
 }
 
 void a_wrong_type_of_member_is_named(void**) {
-    assert_refused(R"({"type":"subscribe","room":1})", ErrorCode::bad_room, "room must be a string, not a number");
-    assert_refused(R"({"type":"subscribe","room":null})", ErrorCode::bad_room, "room must be a string, not null");
-    assert_refused(R"({"type":"subscribe","sessionId":1.5})", ErrorCode::bad_room, "sessionId must be a string or an integer");
-    assert_refused(R"({"type":"subscribe","sessionId":{}})", ErrorCode::bad_room, "sessionId must be a string or an integer, not an object");
+    assert_refused(R"({"type":"subscribe","room":1})", ErrorCode::bad_room,
+                   "room must be a string, not a number");
+    assert_refused(R"({"type":"subscribe","room":null})", ErrorCode::bad_room,
+                   "room must be a string, not null");
+    assert_refused(R"({"type":"subscribe","sessionId":1.5})", ErrorCode::bad_room,
+                   "sessionId must be a string or an integer");
+    assert_refused(R"({"type":"subscribe","sessionId":{}})", ErrorCode::bad_room,
+                   "sessionId must be a string or an integer, not an object");
     assert_refused(R"({"type":"subscribe"})", ErrorCode::bad_message, "room is missing");
     assert_refused(R"({"type":"auth"})", ErrorCode::bad_message, "token is missing");
-    assert_refused(R"({"type":"auth","token":7})", ErrorCode::bad_message, "token must be a string, not a number");
+    assert_refused(R"({"type":"auth","token":7})", ErrorCode::bad_message,
+                   "token must be a string, not a number");
     assert_refused(R"({"type":7})", ErrorCode::bad_message, "type must be a string, not a number");
     assert_refused("{}", ErrorCode::bad_message, "type is missing");
     assert_refused("[]", ErrorCode::bad_message, "a message must be an object, not an array");
@@ -128,14 +140,16 @@ void a_wrong_type_of_member_is_named(void**) {
 }
 
 void a_type_that_nobody_knows_is_repeated_cut(void**) {
-    assert_refused(R"({"type":"dance"})", ErrorCode::unknown_type, "unknown type \"dance\": known are subscribe");
+    assert_refused(R"({"type":"dance"})", ErrorCode::unknown_type,
+                   "unknown type \"dance\": known are subscribe");
     assert_refused(R"({"type":""})", ErrorCode::unknown_type, "unknown type \"\"");
     assert_true(refused(R"({"type":")" + std::string(60000, 'x') + "\"}").message.size() < 200);
 }
 
 void a_room_that_is_none_is_repeated_with_the_grammar(void**) {
     for (const auto room : {"", "session", "session:", "Session:1", "session:*", "a:b c"}) {
-        const CommandError error = refused(R"({"type":"presence","room":")" + std::string(room) + R"(","ref":1})");
+        const CommandError error =
+            refused(R"({"type":"presence","room":")" + std::string(room) + R"(","ref":1})");
         assert_true(error.code == ErrorCode::bad_room);
         assert_true(error.message.find("room must be kind:id") == 0);
         assert_true(error.room == room);
@@ -150,21 +164,29 @@ void a_room_that_is_none_is_repeated_with_the_grammar(void**) {
 
 void what_is_no_json_says_where(void**) {
     assert_refused("", ErrorCode::bad_json, "the text ends where a value should be at byte 0");
-    assert_refused(R"({"type":"ping",})", ErrorCode::bad_json, "unexpected '}' where a name in quotes should be at byte 15");
-    assert_refused(R"({"type":"ping","type":"ping"})", ErrorCode::bad_json, "duplicate member \"type\" at byte 15");
-    assert_refused(R"({"type":"ping","\u0074ype":"ping"})", ErrorCode::bad_json, "duplicate member \"type\" at byte 15");
-    assert_refused("{\"type\":\"pi\0ng\"}"sv, ErrorCode::bad_json, "control character 0x00 in a string at byte 11");
-    assert_refused("{\"type\":\"ping\"}\0"sv, ErrorCode::bad_json, "unexpected 0x00 where the end should be at byte 15");
+    assert_refused(R"({"type":"ping",})", ErrorCode::bad_json,
+                   "unexpected '}' where a name in quotes should be at byte 15");
+    assert_refused(R"({"type":"ping","type":"ping"})", ErrorCode::bad_json,
+                   "duplicate member \"type\" at byte 15");
+    assert_refused(R"({"type":"ping","\u0074ype":"ping"})", ErrorCode::bad_json,
+                   "duplicate member \"type\" at byte 15");
+    assert_refused("{\"type\":\"pi\0ng\"}"sv, ErrorCode::bad_json,
+                   "control character 0x00 in a string at byte 11");
+    assert_refused("{\"type\":\"ping\"}\0"sv, ErrorCode::bad_json,
+                   "unexpected 0x00 where the end should be at byte 15");
     assert_refused("{\"type\":\"\xff\"}", ErrorCode::bad_json, "invalid UTF-8 in a string at byte 9");
-    assert_refused(R"({"type":"ping"} {})", ErrorCode::bad_json, "unexpected '{' where the end should be at byte 16");
+    assert_refused(R"({"type":"ping"} {})", ErrorCode::bad_json,
+                   "unexpected '{' where the end should be at byte 16");
     const std::string deep = std::string(16, '[') + std::string(16, ']');
-    assert_refused(R"({"type":"ping","x":)" + deep + "}", ErrorCode::bad_json, "deeper than 16 levels at byte 34");
+    assert_refused(R"({"type":"ping","x":)" + deep + "}", ErrorCode::bad_json,
+                   "deeper than 16 levels at byte 34");
     assert_refused(std::string(60000, '['), ErrorCode::bad_json, "deeper than 16 levels");
     assert_refused(std::string(60000, '{'), ErrorCode::bad_json, "unexpected '{'");
     // An escaped NUL is JSON, but no room.
     assert_refused(R"({"type":"subscribe","room":"a:\u0000"})", ErrorCode::bad_room, "room must be kind:id");
-    assert_true(refused(R"({"type":"ping",")" + std::string(500, 'x') + R"(":1,")" + std::string(500, 'x') +
-                        "\":1}").message.size() < 120);
+    assert_true(
+        refused(R"({"type":"ping",")" + std::string(500, 'x') + R"(":1,")" + std::string(500, 'x') + "\":1}")
+            .message.size() < 120);
 }
 
 void unknown_members_are_passed_over(void**) {
@@ -196,11 +218,13 @@ void codes_have_the_names_of_the_contract(void**) {
 }
 
 void no_allocation_that_fails_leaks(void**) {
-    for (const std::string_view text :
-         {R"({"type":"subscribe","room":"session:a_long_id_of_a_session","ref":"a ref of more than fifteen","since":{"epoch":"9f3a1c","offset":1}})"sv,
-          R"({"type":"subscribe","room":"session:a long id of a session","ref":"a ref of more than fifteen"})"sv,
-          R"({"type":"subscribe","room":1})"sv, R"({"type":"auth","token":"a token of more than fifteen bytes"})"sv,
-          R"({"type":"a type of more than fifteen bytes"})"sv, R"({"type":)"sv}) {
+    for (
+        const std::string_view text :
+        {R"({"type":"subscribe","room":"session:a_long_id_of_a_session","ref":"a ref of more than fifteen","since":{"epoch":"9f3a1c","offset":1}})"sv,
+         R"({"type":"subscribe","room":"session:a long id of a session","ref":"a ref of more than fifteen"})"sv,
+         R"({"type":"subscribe","room":1})"sv,
+         R"({"type":"auth","token":"a token of more than fifteen bytes"})"sv,
+         R"({"type":"a type of more than fifteen bytes"})"sv, R"({"type":)"sv}) {
         assert_true(every_allocation_fails([&] { static_cast<void>(parse_command(text).ok()); }) > 0);
     }
     assert_int_equal(allocations_of([] { assert_true(parse_command(R"({"type":"ping"})").ok()); }), 0);

@@ -51,7 +51,8 @@ void assert_refused(std::string_view body, PublishCode code, std::string_view me
 
 // One publication with these members, type and room given.
 std::string publication(std::string_view members) {
-    return R"({"room":"session:1","type":"t")" + std::string(members.empty() ? "" : ",") + std::string(members) + "}";
+    return R"({"room":"session:1","type":"t")" + std::string(members.empty() ? "" : ",") +
+           std::string(members) + "}";
 }
 
 std::string event(std::string_view body) {
@@ -120,11 +121,11 @@ void an_array_and_lines_are_batches(void**) {
 }
 
 void in_a_batch_each_publication_has_its_own_verdict(void**) {
-    for (const auto& [open, between, close] :
-         {std::array{"[", ",", "]"}, std::array{"", "\n", "\n"}}) {
-        const PublishBody body = parsed(open + publication("") + between + R"({"room":"x","type":"t"})" + between +
-                                        "7" + between + R"({"room":"a:1"})" + between + publication(R"("dta":{})") +
-                                        between + publication(R"("id":"\u0061")") + close);
+    for (const auto& [open, between, close] : {std::array{"[", ",", "]"}, std::array{"", "\n", "\n"}}) {
+        const PublishBody body =
+            parsed(open + publication("") + between + R"({"room":"x","type":"t"})" + between + "7" + between +
+                   R"({"room":"a:1"})" + between + publication(R"("dta":{})") + between +
+                   publication(R"("id":"\u0061")") + close);
         assert_true(body.batch);
         assert_int_equal(body.items.size(), 6);
         assert_true(body.items[0].ok());
@@ -146,41 +147,51 @@ void what_is_no_json_refuses_the_whole_body(void**) {
     assert_refused("[" + one, PublishCode::bad_json, "the text ends where ',' or ']' should be");
     assert_refused(one + "\n{]", PublishCode::bad_json, "publication 2: unexpected ']'");
     assert_refused("[" + one + "]x", PublishCode::bad_json, "unexpected 'x' where the end should be");
-    assert_refused(one + one, PublishCode::bad_json, "publication 2: no white space between publications at byte 31");
-    assert_refused("room=session:1&type=t", PublishCode::bad_json, "unexpected 'r' where a value should be at byte 0");
+    assert_refused(one + one, PublishCode::bad_json,
+                   "publication 2: no white space between publications at byte 31");
+    assert_refused("room=session:1&type=t", PublishCode::bad_json,
+                   "unexpected 'r' where a value should be at byte 0");
     assert_refused(publication("\"data\":{\"a\":\"\xc3\"}"), PublishCode::bad_json, "invalid UTF-8");
     assert_refused(std::string(100000, '['), PublishCode::bad_json, "deeper than 17 levels");
     assert_refused("7", PublishCode::bad_json, "a publication must be an object, not a number");
-    assert_refused(R"({"room":"a:1","type":"t","\u0072oom":"a:2"})", PublishCode::bad_json, "duplicate field \"room\"");
-    assert_refused(publication(R"("data":{"a":1,"a":2})"), PublishCode::bad_json, "duplicate field \"a\" in data");
+    assert_refused(R"({"room":"a:1","type":"t","\u0072oom":"a:2"})", PublishCode::bad_json,
+                   "duplicate field \"room\"");
+    assert_refused(publication(R"("data":{"a":1,"a":2})"), PublishCode::bad_json,
+                   "duplicate field \"a\" in data");
 }
 
 void depth_counts_from_the_publication_in_a_batch_too(void**) {
     const auto with_depth = [](unsigned depth) {
-        return publication(R"("data":{"a":)" + std::string(depth - 2, '[') + std::string(depth - 2, ']') + "}");
+        return publication(R"("data":{"a":)" + std::string(depth - 2, '[') + std::string(depth - 2, ']') +
+                           "}");
     };
     assert_true(parsed(with_depth(16)).items[0].ok());
     assert_true(parsed("[" + with_depth(16) + "]").items[0].ok());
     assert_true(parsed(with_depth(16) + "\n" + with_depth(16)).items[1].ok());
     assert_refused(with_depth(17), PublishCode::bad_json, "deeper than 16 levels");
     assert_refused("[" + with_depth(17) + "]", PublishCode::bad_json, "deeper than 17 levels");
-    assert_refused(with_depth(3) + "\n" + with_depth(17), PublishCode::bad_json, "publication 2: deeper than 16 levels");
+    assert_refused(with_depth(3) + "\n" + with_depth(17), PublishCode::bad_json,
+                   "publication 2: deeper than 16 levels");
 }
 
 void a_wrong_field_is_named(void**) {
     const PublishCode field = PublishCode::bad_field;
     assert_refused(R"({"type":"t"})", field, "room is missing");
     assert_refused(R"({"room":"a:1"})", field, "type is missing");
-    assert_refused(R"({"room":"a:1","rooms":["a:1"],"type":"t"})", field, "room and rooms exclude each other");
+    assert_refused(R"({"room":"a:1","rooms":["a:1"],"type":"t"})", field,
+                   "room and rooms exclude each other");
     assert_refused(R"({"room":1,"type":"t"})", field, "room must be a string, not a number");
     assert_refused(R"({"rooms":"a:1","type":"t"})", field, "rooms must be an array, not a string");
     assert_refused(R"({"rooms":[],"type":"t"})", field, "rooms is empty");
     assert_refused(R"({"rooms":["a:1",null],"type":"t"})", field, "rooms[1] must be a string, not null");
-    assert_refused(R"({"rooms":["a:1","a"],"type":"t"})", PublishCode::bad_room, "rooms[1]: \"a\" is no room");
+    assert_refused(R"({"rooms":["a:1","a"],"type":"t"})", PublishCode::bad_room,
+                   "rooms[1]: \"a\" is no room");
     assert_refused(R"({"room":"a:\u0000","type":"t"})", PublishCode::bad_room, "room: ");
-    assert_refused(R"({"room":"","type":"t"})", PublishCode::bad_room, "room: \"\" is no room: it must be kind:id");
+    assert_refused(R"({"room":"","type":"t"})", PublishCode::bad_room,
+                   "room: \"\" is no room: it must be kind:id");
     assert_refused(R"({"room":"a:1","type":""})", field, "type must have 1 to 128 bytes");
-    assert_refused(R"({"room":"a:1","type":")" + std::string(129, 't') + "\"}", field, "type must have 1 to 128 bytes");
+    assert_refused(R"({"room":"a:1","type":")" + std::string(129, 't') + "\"}", field,
+                   "type must have 1 to 128 bytes");
     assert_refused(R"({"room":"a:1","type":{}})", field, "type must be a string, not an object");
     for (const auto value : {"1", "null", "[]", "\"{}\"", "true"}) {
         assert_refused(publication(R"("data":)" + std::string(value)), field, "data must be an object, not ");
@@ -189,7 +200,8 @@ void a_wrong_field_is_named(void**) {
         assert_refused(publication("\"" + name + "\":7"), field, name + " must be a string, not a number");
         assert_refused(publication("\"" + name + "\":\"\""), field, name + " must have 1 to 200 bytes");
         assert_true(parsed(publication("\"" + name + "\":\"" + std::string(200, 'i') + "\"")).items[0].ok());
-        assert_refused(publication("\"" + name + "\":\"" + std::string(201, 'i') + "\""), field, name + " must have 1 to 200 bytes");
+        assert_refused(publication("\"" + name + "\":\"" + std::string(201, 'i') + "\""), field,
+                       name + " must have 1 to 200 bytes");
     }
     assert_true(parsed(R"({"room":"a:1","type":")" + std::string(128, 't') + "\"}").items[0].ok());
     assert_refused(publication("\"" + std::string(5000, 'x') + "\":1"), field, "unknown field \"xxx");
@@ -215,7 +227,8 @@ void an_idempotency_key_has_1_to_200_bytes(void**) {
     assert_false(rooms::check_idempotency_key("k").has_value());
     assert_false(rooms::check_idempotency_key(std::string(200, 'k')).has_value());
     assert_true(rooms::check_idempotency_key("").has_value());
-    assert_text(*rooms::check_idempotency_key(std::string(201, 'k')), "Idempotency-Key must have 1 to 200 bytes");
+    assert_text(*rooms::check_idempotency_key(std::string(201, 'k')),
+                "Idempotency-Key must have 1 to 200 bytes");
 }
 
 void codes_have_names(void**) {
@@ -225,12 +238,12 @@ void codes_have_names(void**) {
 }
 
 void an_event_is_as_in_the_contract(void**) {
-    std::string text = event(R"({"room":"session:1","type":"session:update","data":{"state":"building","progress":90}})");
+    std::string text =
+        event(R"({"room":"session:1","type":"session:update","data":{"state":"building","progress":90}})");
     char tail[rooms::kMaxEventTail];
     text.append(tail, rooms::event_tail(tail, 42, 1795332720700));
-    assert_text(text,
-                R"({"type":"session:update","sessionId":"1","state":"building","progress":90,)"
-                R"("room":"session:1","offset":42,"timestamp":1795332720700})");
+    assert_text(text, R"({"type":"session:update","sessionId":"1","state":"building","progress":90,)"
+                      R"("room":"session:1","offset":42,"timestamp":1795332720700})");
 }
 
 void an_event_without_data_has_only_our_fields(void**) {
@@ -240,17 +253,22 @@ void an_event_without_data_has_only_our_fields(void**) {
 }
 
 void data_cannot_overwrite_our_fields_however_it_spells_them(void**) {
-    assert_text(event(publication(R"("data":{"type":"x","a":1,"room":["y"],"offset":0,"b":2,"timestamp":{"x":1}})")),
-                R"({"type":"t","sessionId":"1","a":1,"b":2,"room":"session:1")");
-    assert_text(event(publication(R"("data":{"\u0074ype":"x","ro\u006fm":1,"\u006Fffset":1,"timestam\u0070":1,"Type":2})")),
+    assert_text(
+        event(publication(R"("data":{"type":"x","a":1,"room":["y"],"offset":0,"b":2,"timestamp":{"x":1}})")),
+        R"({"type":"t","sessionId":"1","a":1,"b":2,"room":"session:1")");
+    assert_text(event(publication(
+                    R"("data":{"\u0074ype":"x","ro\u006fm":1,"\u006Fffset":1,"timestam\u0070":1,"Type":2})")),
                 R"({"type":"t","sessionId":"1","Type":2,"room":"session:1")");
-    assert_text(event(publication(R"("data":{"type":1})")), R"({"type":"t","sessionId":"1","room":"session:1")");
+    assert_text(event(publication(R"("data":{"type":1})")),
+                R"({"type":"t","sessionId":"1","room":"session:1")");
 }
 
 void nested_content_and_spelling_are_untouched(void**) {
-    assert_text(event(publication(R"("data" : { "n" : 1.50e+3 , "s":"\u00e4\/","o":{"type":"kept","room" :1},"a":[ 1,2 ],"big":123456789012345678901234567890})")),
-                R"({"type":"t","sessionId":"1","n" : 1.50e+3,"s":"\u00e4\/","o":{"type":"kept","room" :1},"a":[ 1,2 ],)"
-                R"("big":123456789012345678901234567890,"room":"session:1")");
+    assert_text(
+        event(publication(
+            R"("data" : { "n" : 1.50e+3 , "s":"\u00e4\/","o":{"type":"kept","room" :1},"a":[ 1,2 ],"big":123456789012345678901234567890})")),
+        R"({"type":"t","sessionId":"1","n" : 1.50e+3,"s":"\u00e4\/","o":{"type":"kept","room" :1},"a":[ 1,2 ],)"
+        R"("big":123456789012345678901234567890,"room":"session:1")");
 }
 
 void the_id_of_the_body_is_the_events(void**) {
@@ -277,12 +295,15 @@ void the_rooms_id_field_yields_to_that_of_data(void**) {
 void each_room_has_its_own_event(void**) {
     const PublishBody body = parsed(R"({"rooms":["ticket:7","project:p"],"type":"t","data":{"a":1}})");
     const PublishItem& item = *body.items[0];
-    assert_text(encode_event_body(item, item.rooms[0]), R"({"type":"t","ticketId":"7","a":1,"room":"ticket:7")");
-    assert_text(encode_event_body(item, item.rooms[1]), R"({"type":"t","projectId":"p","a":1,"room":"project:p")");
+    assert_text(encode_event_body(item, item.rooms[0]),
+                R"({"type":"t","ticketId":"7","a":1,"room":"ticket:7")");
+    assert_text(encode_event_body(item, item.rooms[1]),
+                R"({"type":"t","projectId":"p","a":1,"room":"project:p")");
 }
 
 void the_type_is_spliced_as_it_was_written(void**) {
-    assert_text(event(R"({"room":"a:1","type":"x\u0022\n"})"), R"({"type":"x\u0022\n","aId":"1","room":"a:1")");
+    assert_text(event(R"({"room":"a:1","type":"x\u0022\n"})"),
+                R"({"type":"x\u0022\n","aId":"1","room":"a:1")");
 }
 
 void the_tail_never_exceeds_its_maximum(void**) {
@@ -297,8 +318,10 @@ void the_tail_never_exceeds_its_maximum(void**) {
 // they collide, and escaped at random.
 void random_events_equal_those_of_a_tree(void**) {
     std::mt19937 random(5);
-    const std::vector<std::string> names{"type", "room", "offset", "timestamp", "id", "sessionId", "a", "b", "typ", "rooms", "\\\"", "\xc3\xa4"};
-    const std::vector<std::string> values{"1", "\"x\"", "{\"type\":[1,{}]}", "[\"]\",\"}\"]", "null", "true", "\"\\\"\\\\\"", "-1.5e3"};
+    const std::vector<std::string> names{"type", "room", "offset", "timestamp", "id",   "sessionId",
+                                         "a",    "b",    "typ",    "rooms",     "\\\"", "\xc3\xa4"};
+    const std::vector<std::string> values{"1",    "\"x\"", "{\"type\":[1,{}]}", "[\"]\",\"}\"]",
+                                          "null", "true",  "\"\\\"\\\\\"",      "-1.5e3"};
     for (int i = 0; i < 20000; ++i) {
         std::string data = "{";
         std::vector<std::string> left = names;
@@ -321,7 +344,8 @@ void random_events_equal_those_of_a_tree(void**) {
         json_t* expected = json_loads(data.c_str(), JSON_REJECT_DUPLICATES, nullptr);
         assert_non_null(expected);
         for (const auto name : {"type", "room", "offset", "timestamp"}) json_object_del(expected, name);
-        if (!json_object_get(expected, "sessionId")) json_object_set_new(expected, "sessionId", json_string("1"));
+        if (!json_object_get(expected, "sessionId"))
+            json_object_set_new(expected, "sessionId", json_string("1"));
         if (with_id) json_object_set_new(expected, "id", json_string("I"));
         json_object_set_new(expected, "type", json_string("t"));
         json_object_set_new(expected, "room", json_string("session:1"));
@@ -335,13 +359,20 @@ void random_events_equal_those_of_a_tree(void**) {
 }
 
 void no_allocation_that_fails_leaks_and_an_event_takes_one(void**) {
-    const std::string body = publication(R"("data":{"\u0061 name of more than fifteen bytes":1},"id":"an id \u0061 of more than fifteen bytes")") + "\n" +
-                             R"({"type":"t","rooms":["session:a_long_name_of_a_room_1","session:a_long_name_of_a_room_2","a:\u0031"]})" + "\n7";
+    const std::string body =
+        publication(
+            R"("data":{"\u0061 name of more than fifteen bytes":1},"id":"an id \u0061 of more than fifteen bytes")") +
+        "\n" +
+        R"({"type":"t","rooms":["session:a_long_name_of_a_room_1","session:a_long_name_of_a_room_2","a:\u0031"]})" +
+        "\n7";
     assert_true(every_allocation_fails([&] { assert_true(parse_publish(body, false).ok()); }) > 8);
-    const PublishBody one = parsed(publication(R"("data":{"a":"a text of more than fifteen bytes","b":[1,2,3]},"id":"x")"));
-    assert_int_equal(allocations_of([&] { static_cast<void>(encode_event_body(*one.items[0], "session:1")); }), 1);
+    const PublishBody one =
+        parsed(publication(R"("data":{"a":"a text of more than fifteen bytes","b":[1,2,3]},"id":"x")"));
+    assert_int_equal(
+        allocations_of([&] { static_cast<void>(encode_event_body(*one.items[0], "session:1")); }), 1);
     const PublishBody escaped = parsed(publication(R"("data":{"\u0061 name of more than fifteen bytes":1})"));
-    assert_true(every_allocation_fails([&] { static_cast<void>(encode_event_body(*escaped.items[0], "session:1")); }) > 1);
+    assert_true(every_allocation_fails(
+                    [&] { static_cast<void>(encode_event_body(*escaped.items[0], "session:1")); }) > 1);
 }
 
 }  // namespace

@@ -127,8 +127,7 @@ void what_is_wrong_is_said_with_its_byte(void**) {
     assert_refused("-a", 1, "unexpected 'a' where a digit should be");
     assert_refused("1.", 2, "the text ends where a digit should be");
     assert_refused("1e+", 3, "the text ends where a digit should be");
-    assert_text(parse_json("[").error().message(),
-                "the text ends where a value should be at byte 1");
+    assert_text(parse_json("[").error().message(), "the text ends where a value should be at byte 1");
 }
 
 void depth_is_counted_in_containers(void**) {
@@ -236,8 +235,7 @@ void literals_are_unescaped(void**) {
     assert_text(*rooms::unescape_json(R"("\"\\\/\b\f\n\r\t")"), "\"\\/\b\f\n\r\t");
     assert_text(*rooms::unescape_json(R"("\u0000\u007f\u0080\u07FF\u0800\uffff")"),
                 "\0\x7f\xc2\x80\xdf\xbf\xe0\xa0\x80\xef\xbf\xbf"sv);
-    assert_text(*rooms::unescape_json(R"("\ud800\udc00 \uDBFF\uDFFF")"),
-                "\xf0\x90\x80\x80 \xf4\x8f\xbf\xbf");
+    assert_text(*rooms::unescape_json(R"("\ud800\udc00 \uDBFF\uDFFF")"), "\xf0\x90\x80\x80 \xf4\x8f\xbf\xbf");
     assert_text(*rooms::unescape_json("\"\""), "");
     for (const std::string_view bad :
          {""sv, "a"sv, "\"a"sv, "\"a\" "sv, " \"a\""sv, "1"sv, R"("\ud800")"sv, "\"\"\""sv}) {
@@ -264,8 +262,8 @@ void integers_are_exact_or_nothing(void**) {
     assert_true(rooms::parse_json_u64("-0") == 0u);
     assert_true(rooms::parse_json_i64("-9223372036854775808") == INT64_MIN);
     assert_true(rooms::parse_json_i64("9223372036854775807") == INT64_MAX);
-    for (const auto bad : {"", "-", "18446744073709551616", "-1", "1.0", "1e3", "01", "-01", "+1",
-                           " 1", "1 ", "\"1\"", "0x1", "--1"}) {
+    for (const auto bad : {"", "-", "18446744073709551616", "-1", "1.0", "1e3", "01", "-01", "+1", " 1", "1 ",
+                           "\"1\"", "0x1", "--1"}) {
         assert_false(rooms::parse_json_u64(bad).has_value());
     }
     for (const auto bad : {"9223372036854775808", "-9223372036854775809", "-", "1.5"}) {
@@ -316,11 +314,10 @@ void no_allocation_that_fails_leaks(void**) {
     std::string many = "{";
     for (int i = 0; i < 40; ++i) many += "\"member_with_a_long_name_" + std::to_string(i) + "\":0,";
     many += "\"\\u0061 name of more than fifteen bytes\":1}";
-    assert_true(every_allocation_fails([&] {
-                    assert_true(parse_json_object(many).ok());
-                }) > 3);
+    assert_true(every_allocation_fails([&] { assert_true(parse_json_object(many).ok()); }) > 3);
     assert_true(every_allocation_fails([] {
-                    assert_false(parse_json_object("{\"a_long_member_name\":1,\"a_long_member_name\":2}").ok());
+                    assert_false(
+                        parse_json_object("{\"a_long_member_name\":1,\"a_long_member_name\":2}").ok());
                 }) > 1);
     assert_int_equal(allocations_of([&] { assert_true(parse_json(many).ok()); }), 0);
 }

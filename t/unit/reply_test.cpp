@@ -40,45 +40,53 @@ void subscribed_is_as_in_the_contract(void**) {
                 R"("timestamp":1795331520690})");
     assert_text(rooms::encode_subscribed({"session:1", 1, 0, std::nullopt, 5}, "\"r\""),
                 R"({"type":"subscribed","room":"session:1","epoch":"1","offset":0,"timestamp":5,"ref":"r"})");
-    assert_text(rooms::encode_subscribed({"session:1", 1, 0, false, 5}, "7"),
-                R"({"type":"subscribed","room":"session:1","epoch":"1","offset":0,"recovered":false,"timestamp":5,"ref":7})");
+    assert_text(
+        rooms::encode_subscribed({"session:1", 1, 0, false, 5}, "7"),
+        R"({"type":"subscribed","room":"session:1","epoch":"1","offset":0,"recovered":false,"timestamp":5,"ref":7})");
 }
 
 void errors_name_code_room_and_reason(void**) {
-    assert_text(rooms::encode_error(ErrorCode::forbidden, "session:2", rooms::forbidden_message("session:2"), false),
-                R"({"type":"error","code":"forbidden","room":"session:2","message":"Access denied to session","retryable":false})");
+    assert_text(
+        rooms::encode_error(ErrorCode::forbidden, "session:2", rooms::forbidden_message("session:2"), false),
+        R"({"type":"error","code":"forbidden","room":"session:2","message":"Access denied to session","retryable":false})");
     assert_text(rooms::encode_error(ErrorCode::rate, "", "slow down", true, "1"),
                 R"({"type":"error","code":"rate","message":"slow down","retryable":true,"ref":1})");
-    assert_text(rooms::encode_error({ErrorCode::bad_room, "no \"room\"", "a\nb", "\"x\""}),
-                R"({"type":"error","code":"bad_room","room":"a\nb","message":"no \"room\"","retryable":false,"ref":"x"})");
+    assert_text(
+        rooms::encode_error({ErrorCode::bad_room, "no \"room\"", "a\nb", "\"x\""}),
+        R"({"type":"error","code":"bad_room","room":"a\nb","message":"no \"room\"","retryable":false,"ref":"x"})");
     assert_true(rooms::forbidden_message("design-session:1") == "Access denied to design-session");
 }
 
 void the_short_answers_are_as_in_the_contract(void**) {
     assert_text(rooms::encode_unsubscribed("session:1"), R"({"type":"unsubscribed","room":"session:1"})");
-    assert_text(rooms::encode_unsubscribed("session:1", "2"), R"({"type":"unsubscribed","room":"session:1","ref":2})");
+    assert_text(rooms::encode_unsubscribed("session:1", "2"),
+                R"({"type":"unsubscribed","room":"session:1","ref":2})");
     assert_text(rooms::encode_gap("session:1", 0x9f3a1c, 171, "trimmed"),
                 R"({"type":"gap","room":"session:1","epoch":"9f3a1c","offset":171,"reason":"trimmed"})");
     assert_text(rooms::encode_pong(5), R"({"type":"pong","timestamp":5})");
     assert_text(rooms::encode_pong(5, "1"), R"({"type":"pong","timestamp":5,"ref":1})");
     assert_text(rooms::encode_auth_ok(9), R"({"type":"auth:ok","expiresAt":9})");
     assert_text(rooms::encode_auth_ok({}, "1"), R"({"type":"auth:ok","expiresAt":null,"ref":1})");
-    assert_text(rooms::encode_token_expiring(1795332900000), R"({"type":"token:expiring","expiresAt":1795332900000})");
+    assert_text(rooms::encode_token_expiring(1795332900000),
+                R"({"type":"token:expiring","expiresAt":1795332900000})");
     assert_text(rooms::encode_reconnect(1234), R"({"type":"reconnect","afterMs":1234})");
 }
 
 void presence_lists_users_and_counts_connections(void**) {
     const std::vector<rooms::PresenceEntry> users{{"u1", 2}, {"\"", 1}};
-    assert_text(rooms::encode_presence("a:b", users, 4, "1"),
-                R"({"type":"presence","room":"a:b","users":[{"id":"u1","connections":2},{"id":"\"","connections":1}],"count":4,"ref":1})");
-    assert_text(rooms::encode_presence("a:b", {}, 0), R"({"type":"presence","room":"a:b","users":[],"count":0})");
+    assert_text(
+        rooms::encode_presence("a:b", users, 4, "1"),
+        R"({"type":"presence","room":"a:b","users":[{"id":"u1","connections":2},{"id":"\"","connections":1}],"count":4,"ref":1})");
+    assert_text(rooms::encode_presence("a:b", {}, 0),
+                R"({"type":"presence","room":"a:b","users":[],"count":0})");
 }
 
 void http_answers_are_as_in_the_contract(void**) {
     const std::string one = rooms::encode_publish_answer({"session:42", 0x9f3a1c, 42, 2, false});
     assert_text(one, R"({"room":"session:42","epoch":"9f3a1c","offset":42,"subscribers":2})");
     const std::string again = rooms::encode_publish_answer({"session:42", 0x9f3a1c, 42, 2, true});
-    assert_text(again, R"({"room":"session:42","epoch":"9f3a1c","offset":42,"subscribers":2,"duplicate":true})");
+    assert_text(again,
+                R"({"room":"session:42","epoch":"9f3a1c","offset":42,"subscribers":2,"duplicate":true})");
     const std::string error = rooms::encode_http_error("bad_field", "unknown field \"rom\"");
     assert_text(error, R"({"error":{"code":"bad_field","message":"unknown field \"rom\""}})");
     assert_text(rooms::encode_publish_results(std::vector{one, error, again}),
@@ -91,7 +99,8 @@ void epochs_are_lower_case_hex(void**) {
         assert_true(rooms::parse_epoch(rooms::epoch_text(epoch)) == epoch);
     }
     assert_true(rooms::epoch_text(0x9f3a1c) == "9f3a1c");
-    for (const std::string_view bad : {""sv, "G"sv, "9F"sv, "0x1"sv, " 1"sv, "1\0"sv, "-1"sv, "11111111111111111"sv}) {
+    for (const std::string_view bad :
+         {""sv, "G"sv, "9F"sv, "0x1"sv, " 1"sv, "1\0"sv, "-1"sv, "11111111111111111"sv}) {
         assert_false(rooms::parse_epoch(bad).has_value());
     }
 }
@@ -125,9 +134,11 @@ void instants_are_iso_8601(void**) {
 
 void no_allocation_that_fails_leaks(void**) {
     const std::vector<rooms::PresenceEntry> users(20, {"a user with a name of more than fifteen bytes", 2});
-    assert_true(every_allocation_fails([&] { static_cast<void>(rooms::encode_presence("a:b", users, 4, "1")); }) > 20);
+    assert_true(every_allocation_fails(
+                    [&] { static_cast<void>(rooms::encode_presence("a:b", users, 4, "1")); }) > 20);
     const std::vector<std::string> results(20, "{}");
-    assert_true(every_allocation_fails([&] { static_cast<void>(rooms::encode_publish_results(results)); }) > 0);
+    assert_true(every_allocation_fails([&] { static_cast<void>(rooms::encode_publish_results(results)); }) >
+                0);
     assert_int_equal(allocations_of([] { static_cast<void>(rooms::encode_pong(kNow)); }), 1);
 }
 

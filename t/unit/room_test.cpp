@@ -28,9 +28,9 @@ void an_id_is_1_to_200_of_its_alphabet(void**) {
     assert_true(is_room("a::"));
     assert_true(is_room("a:" + std::string(200, 'x')));
     assert_false(is_room("a:" + std::string(201, 'x')));
-    for (const std::string_view bad : {""sv, "a"sv, "a:"sv, "a: "sv, "a:x\n"sv, "a:x\r\nb"sv,
-                                       "a:\0"sv, "a:x\0"sv, "a:*"sv, "a:/"sv, "a:{x}"sv, "a:\"x"sv,
-                                       "a:\\"sv, "a:%41"sv, "a:\xc3\xa4"sv, "a:\x7f"sv}) {
+    for (const std::string_view bad :
+         {""sv, "a"sv, "a:"sv, "a: "sv, "a:x\n"sv, "a:x\r\nb"sv, "a:\0"sv, "a:x\0"sv, "a:*"sv, "a:/"sv,
+          "a:{x}"sv, "a:\"x"sv, "a:\\"sv, "a:%41"sv, "a:\xc3\xa4"sv, "a:\x7f"sv}) {
         assert_false(is_room(bad));
     }
     std::size_t alphabet = 0;

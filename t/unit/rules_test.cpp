@@ -199,24 +199,31 @@ struct Token {
 };
 
 bool reference_room(const std::string& room) {
-    const auto in = [](char c, const char* set) { return c && std::string_view(set).find(c) != std::string_view::npos; };
+    const auto in = [](char c, const char* set) {
+        return c && std::string_view(set).find(c) != std::string_view::npos;
+    };
     const char* lower = "abcdefghijklmnopqrstuvwxyz";
     const char* kind = "abcdefghijklmnopqrstuvwxyz0123456789_-";
     const char* id = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.:@~-";
     const auto colon = room.find(':');
     if (colon == std::string::npos || colon < 1 || colon > 32 || !in(room[0], lower)) return false;
-    for (std::size_t i = 0; i < colon; ++i) if (!in(room[i], kind)) return false;
+    for (std::size_t i = 0; i < colon; ++i)
+        if (!in(room[i], kind)) return false;
     const auto rest = room.size() - colon - 1;
     if (rest < 1 || rest > 200) return false;
-    for (std::size_t i = colon + 1; i < room.size(); ++i) if (!in(room[i], id)) return false;
+    for (std::size_t i = colon + 1; i < room.size(); ++i)
+        if (!in(room[i], id)) return false;
     return true;
 }
 
 using Variables = std::vector<std::pair<std::string, const std::string*>>;
 
 Variables variables_of(const Token& token) {
-    return {{"$rooms_claim_tenant_id", &token.tenant}, {"$rooms_claim_team", &token.team},
-            {"$rooms_user", &token.user}, {"$arg_p", &token.p}, {"$arg_q", &token.q}};
+    return {{"$rooms_claim_tenant_id", &token.tenant},
+            {"$rooms_claim_team", &token.team},
+            {"$rooms_user", &token.user},
+            {"$arg_p", &token.p},
+            {"$arg_q", &token.q}};
 }
 
 // A room that a pattern could be about: for draws that come near to the truth.
@@ -273,17 +280,24 @@ int reference_verdict(const std::vector<std::string>& rules, const Token& token,
 }
 
 void ten_thousand_random_tokens_and_rooms_get_the_verdicts_of_the_reference(void**) {
-    const std::vector<std::string> patterns{
-        "tenant:$rooms_claim_tenant_id", "tenant:$rooms_claim_tenant_id:*", "user:$rooms_user",
-        "project:$arg_p:*", "project:$arg_p-$arg_q", "team:$rooms_claim_team*", "session:*",
-        "session:a", "lobby:a:*", "$arg_q:a", "$rooms_claim_team"};
-    const std::vector<std::string> words{"a", "b", "ab", "a:b", "A", "*", "a*", "", "", "$rooms_user",
-                                         "a b", "a-b", "session", "session:a", "b:b"};
-    const std::vector<std::string> kinds{"tenant", "user", "project", "team", "session", "lobby", "a",
-                                         "Session", "b"};
+    const std::vector<std::string> patterns{"tenant:$rooms_claim_tenant_id",
+                                            "tenant:$rooms_claim_tenant_id:*",
+                                            "user:$rooms_user",
+                                            "project:$arg_p:*",
+                                            "project:$arg_p-$arg_q",
+                                            "team:$rooms_claim_team*",
+                                            "session:*",
+                                            "session:a",
+                                            "lobby:a:*",
+                                            "$arg_q:a",
+                                            "$rooms_claim_team"};
+    const std::vector<std::string> words{"a", "b",           "ab",  "a:b", "A",       "*",         "a*", "",
+                                         "",  "$rooms_user", "a b", "a-b", "session", "session:a", "b:b"};
+    const std::vector<std::string> kinds{"tenant", "user", "project", "team", "session",
+                                         "lobby",  "a",    "Session", "b"};
     const std::vector<std::string> ids{"a", "b", "ab", "a-b", "A", "a:b", "b-a"};
-    const std::vector<std::string> grants{"session:a", "session:*", "*", "tenant:a*", "user:$rooms_user",
-                                          "a*:b", "", "lobby:b"};
+    const std::vector<std::string> grants{"session:a",        "session:*", "*", "tenant:a*",
+                                          "user:$rooms_user", "a*:b",      "",  "lobby:b"};
     std::mt19937 random(36);
     const auto any = [&](const std::vector<std::string>& of) { return of[random() % of.size()]; };
     int allowed = 0;
@@ -333,7 +347,8 @@ void no_allocation_that_fails_leaks(void**) {
     rules.add(pattern("a_kind_with_a_long_name:$rooms_user:*"));
     assert_int_equal(allocations_of([&] {
                          assert_true(rules.check("a_kind_with_a_long_name:u:1", {{}, {}, "u"}).allowed());
-                     }), 0);
+                     }),
+                     0);
 }
 
 }  // namespace

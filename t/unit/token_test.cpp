@@ -467,10 +467,10 @@ void* crypto_realloc(void* memory, std::size_t size, const char*, int) {
 void crypto_free(void* memory, const char*, int) { std::free(memory); }
 
 // Runs f with the n-th allocation of the C libraries failing, until none failed. Beyond the first
-// hundred, in growing steps: reading a PEM takes thousands. The number of runs with a failure.
-int every_c_allocation_fails(const std::function<void()>& f) {
+// `dense`, in growing steps: reading a PEM takes thousands. The number of runs with a failure.
+int every_c_allocation_fails(const std::function<void()>& f, std::uint64_t dense = 100) {
     int runs = 0;
-    for (std::uint64_t n = 0;; n += 1 + n / 100) {
+    for (std::uint64_t n = 0;; n += 1 + n / dense) {
         c_failed = false;
         c_until_failure = n;
         f();
@@ -532,13 +532,15 @@ void no_allocation_of_the_libraries_that_fails_spoils_a_key(void**) {
         const std::string file = signer(algorithm).key_file();
         const std::string signature = signer(algorithm).sign("text");
         bool read = false;
-        const int failures = every_c_allocation_fails([&] {
-            const auto key = Key::from_file_text(algorithm, file);
-            read = key.ok();
-            if (!read) return;
-            c_until_failure = UINT64_MAX;
-            assert_true(key->verify("text", signature) == Key::Verdict::good);
-        });
+        const int failures = every_c_allocation_fails(
+            [&] {
+                const auto key = Key::from_file_text(algorithm, file);
+                read = key.ok();
+                if (!read) return;
+                c_until_failure = UINT64_MAX;
+                assert_true(key->verify("text", signature) == Key::Verdict::good);
+            },
+            16);
         assert_true(failures > 3);
         assert_true(read);
     }

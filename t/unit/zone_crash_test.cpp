@@ -102,9 +102,8 @@ int read_all(Zone& zone, unsigned slot, int bell, std::uint32_t (*seen)[kPublish
             std::vector<std::uint64_t> all;
             for (int i = 0; i < kRooms; ++i) {
                 const ZoneSeat& seat = seats[static_cast<std::size_t>(i)];
-                const ZoneHistory history =
-                    zone.history(seat.room_index, seat.epoch, cursors[static_cast<std::size_t>(i)],
-                                 kZoneNoLimits, kNow);
+                const ZoneHistory history = zone.history(
+                    seat.room_index, seat.epoch, cursors[static_cast<std::size_t>(i)], kZoneNoLimits, kNow);
                 if (!history.complete) return 4;
                 all.insert(all.end(), history.positions.begin(), history.positions.end());
             }
@@ -133,8 +132,8 @@ void all_readers_see_every_room_in_one_order(void**) {
     SharedZone shared(8 << 20);
     Zone& zone = shared.zone;
     using Seen = std::uint32_t[kRooms][kPublishers * kEach];
-    void* memory = mmap(nullptr, kReaders * sizeof(Seen), PROT_READ | PROT_WRITE,
-                        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void* memory =
+        mmap(nullptr, kReaders * sizeof(Seen), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     auto* seen = static_cast<Seen*>(memory);
     std::vector<pid_t> readers, publishers;
     int bells[kReaders];
@@ -195,8 +194,8 @@ void a_reader_in_a_race_with_the_writer_never_sees_a_torn_body(void**) {
     const auto end = Clock::now() + milliseconds(700);
     while (Clock::now() < end) {
         const std::uint64_t last = zone.position(seat.room_index).offset;
-        const ZoneHistory history = zone.history(
-            seat.room_index, seat.epoch, last > 30 ? last - 30 : 0, kZoneNoLimits, kNow);
+        const ZoneHistory history =
+            zone.history(seat.room_index, seat.epoch, last > 30 ? last - 30 : 0, kZoneNoLimits, kNow);
         for (const std::uint64_t position : history.positions) {
             const auto record = read(zone, position, body);
             ++(record ? whole : overtaken);
@@ -250,7 +249,8 @@ void fill(Zone& zone) {
 
 // The zone after a death anywhere in workload(): whole, and as if every call had been done or not.
 void assert_survived(Zone& zone, Watcher& watcher, bool counted) {
-    while (zone.reclaim_dead() != 0) {}
+    while (zone.reclaim_dead() != 0) {
+    }
     assert_whole(zone);
     std::vector<std::string> bodies;
     assert_true(watcher.look(bodies));
@@ -291,16 +291,16 @@ void a_kill_at_any_fault_point_leaves_the_zone_whole(void**) {
             const bool killed = was_killed(pid);
             if (!killed && *hit == 0) std::fprintf(stderr, "# not reached: %s\n", std::string(point).c_str());
             assert_true(killed || *hit != 0);
-            assert_survived(zone, watcher, !point.starts_with("claim:") && *hit == 0 &&
-                                               !point.starts_with("room:"));
+            assert_survived(zone, watcher,
+                            !point.starts_with("claim:") && *hit == 0 && !point.starts_with("room:"));
             if (!killed) break;
         }
     }
 }
 
 void a_kill_of_the_one_who_repairs_leaves_it_to_the_next(void**) {
-    for (const char* first : {"publish:after_head", "apply:half_room", "ids:committed",
-                              "mailbox:written", "release:half_retired", "leave:committed"}) {
+    for (const char* first : {"publish:after_head", "apply:half_room", "ids:committed", "mailbox:written",
+                              "release:half_retired", "leave:committed"}) {
         for (const std::string_view second : kFaultPoints) {
             if (!second.starts_with("recover:") && !second.starts_with("apply:") &&
                 !second.starts_with("ids:") && !second.starts_with("mailbox:") &&
@@ -358,20 +358,31 @@ void live_at_random(Zone& zone, unsigned seed) {
     for (int published = 0;;) {
         const std::string room = "r:" + std::to_string(random() % 2000);
         switch (random() % 16) {
-            case 0: case 1: case 2: case 3:
+            case 0:
+            case 1:
+            case 2:
+            case 3:
                 if (published++ < 1000)
-                    publish(zone, room, std::string(random() % 200, 'x'),
-                            random() % 2 ? room : std::string(), kNow, {4, 0});
+                    publish(zone, room, std::string(random() % 200, 'x'), random() % 2 ? room : std::string(),
+                            kNow, {4, 0});
                 break;
-            case 4: case 5: case 6:
+            case 4:
+            case 5:
+            case 6:
                 if (published++ < 1000) publish(zone, "watch:1", name + std::to_string(told++));
                 break;
-            case 7: case 8: case 9: case 10:
-                seats.emplace_back(room, std::string(1 + random() % 180, static_cast<char>('a' + random() % 26)));
+            case 7:
+            case 8:
+            case 9:
+            case 10:
+                seats.emplace_back(room,
+                                   std::string(1 + random() % 180, static_cast<char>('a' + random() % 26)));
                 if (zone.join(slot, seats.back().first, seats.back().second, kNow).status != ZoneStatus::ok)
                     seats.pop_back();
                 break;
-            case 11: case 12: case 13:
+            case 11:
+            case 12:
+            case 13:
                 if (seats.empty()) break;
                 std::swap(seats[random() % seats.size()], seats.back());
                 zone.leave(slot, seats.back().first, seats.back().second);

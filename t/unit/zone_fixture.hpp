@@ -47,9 +47,9 @@ inline unsigned claim(Zone& zone, std::int32_t pid = getpid()) {
     return *slot;
 }
 
-inline ZoneAnswer publish(Zone& zone, std::string_view room, std::string_view body,
-                          std::string_view key = {}, std::int64_t now = kNow,
-                          HistoryLimits history = kHistory, SlotMask* rung = nullptr) {
+inline ZoneAnswer publish(Zone& zone, std::string_view room, std::string_view body, std::string_view key = {},
+                          std::int64_t now = kNow, HistoryLimits history = kHistory,
+                          SlotMask* rung = nullptr) {
     const ZonePublication publication{
         .room = room, .body = body, .key = key, .fingerprint = {}, .history = history};
     ZoneAnswer answer;
@@ -67,8 +67,8 @@ inline std::optional<ZoneRecord> read(Zone& zone, std::uint64_t position, std::s
 }
 
 // The bodies after `from`, joined by commas; "gone" where they are not all there.
-inline std::string past(Zone& zone, const ZoneSeat& seat, std::uint64_t from,
-                        HistoryLimits limits = kHistory, std::int64_t now = kNow) {
+inline std::string past(Zone& zone, const ZoneSeat& seat, std::uint64_t from, HistoryLimits limits = kHistory,
+                        std::int64_t now = kNow) {
     const ZoneHistory history = zone.history(seat.room_index, seat.epoch, from, limits, now);
     if (!history.complete) return "gone";
     std::string all, body;

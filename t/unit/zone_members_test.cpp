@@ -133,8 +133,7 @@ void a_full_table_of_users_or_members_refuses_and_recovers(void**) {
             ZoneSeat seat;
             while ((seat = zone.join(slot, room(joined), user(joined), kNow)).status == ZoneStatus::ok)
                 ++joined;
-            assert_int_equal(seat.status,
-                             many_users ? ZoneStatus::full_users : ZoneStatus::full_members);
+            assert_int_equal(seat.status, many_users ? ZoneStatus::full_users : ZoneStatus::full_members);
             assert_true(joined > 30);
             // Who is there already may have more connections, and others go on.
             assert_int_equal(zone.join(slot, room(0), user(0), kNow).status, ZoneStatus::ok);

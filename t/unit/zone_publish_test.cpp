@@ -57,8 +57,7 @@ void a_room_without_a_name_or_with_a_long_one_is_refused(void**) {
     assert_int_equal(publish(shared.zone, longest, "a").status, ZoneStatus::ok);
     assert_int_equal(publish(shared.zone, longest + "r", "a").status, ZoneStatus::bad_name);
     const unsigned slot = claim(shared.zone);
-    assert_int_equal(shared.zone.join(slot, "r:1", std::string(201, 'u'), kNow).status,
-                     ZoneStatus::bad_name);
+    assert_int_equal(shared.zone.join(slot, "r:1", std::string(201, 'u'), kNow).status, ZoneStatus::bad_name);
     assert_int_equal(shared.zone.join(slot, "", "u", kNow).status, ZoneStatus::bad_name);
 }
 
@@ -168,8 +167,7 @@ void without_members_and_history_only_the_offset_is_kept(void**) {
     SharedZone shared(1 << 20);
     Zone& zone = shared.zone;
     const std::string body(1000, 'x');
-    for (int i = 1; i <= 100; ++i)
-        assert_int_equal(publish(zone, "r:1", body, {}, kNow, {0, 0}).offset, i);
+    for (int i = 1; i <= 100; ++i) assert_int_equal(publish(zone, "r:1", body, {}, kNow, {0, 0}).offset, i);
     assert_true(zone.usage(kNow).ring_used < 100 * 100);
     const ZoneSeat seat = zone.join(claim(zone), "r:1", "u", kNow);
     assert_int_equal(seat.offset, 100);
@@ -290,8 +288,7 @@ void a_full_table_of_young_ids_refuses_ids_and_nothing_else(void**) {
     assert_int_equal(publish(zone, "r:1", "x", "10", now).status, ZoneStatus::duplicate);
     for (std::uint64_t i = 0; i < 5 * cap; ++i) {
         now += kZoneIdsKeptMs / static_cast<std::int64_t>(cap) + 10;
-        assert_int_equal(publish(zone, "r:1", "x", "n" + std::to_string(i), now).status,
-                         ZoneStatus::ok);
+        assert_int_equal(publish(zone, "r:1", "x", "n" + std::to_string(i), now).status, ZoneStatus::ok);
     }
     assert_whole(zone);
 }
@@ -330,8 +327,7 @@ void a_full_room_table_reclaims_only_what_is_over(void**) {
     // The second life of every room has another epoch than any before.
     for (std::uint64_t i = 1; i < 3 * cap; ++i) {
         const ZoneAnswer answer = publish(zone, "s:" + std::to_string(i), "x", {},
-                                          kNow + 61'000 + static_cast<std::int64_t>(i) * 1000,
-                                          history);
+                                          kNow + 61'000 + static_cast<std::int64_t>(i) * 1000, history);
         assert_int_equal(answer.status, ZoneStatus::ok);
         assert_int_equal(answer.offset, 1);
         assert_true(epochs.insert(answer.epoch).second);
@@ -347,8 +343,9 @@ void leaving_empty_rooms_frees_a_full_table_at_once(void**) {
     const std::uint64_t cap = zone.usage(kNow).rooms_cap;
     for (int cycle = 0; cycle < 50; ++cycle) {
         std::uint64_t joined = 0;
-        while (zone.join(slot, "c" + std::to_string(cycle) + ":" + std::to_string(joined), "u", kNow)
-                   .status == ZoneStatus::ok)
+        while (
+            zone.join(slot, "c" + std::to_string(cycle) + ":" + std::to_string(joined), "u", kNow).status ==
+            ZoneStatus::ok)
             ++joined;
         assert_int_equal(joined, cap);
         for (std::uint64_t i = 0; i < joined; ++i)
