@@ -64,9 +64,9 @@ install_as_root() {
         systemctl disable --quiet nginx.service 2>/dev/null || true
         echo "build.sh: nginx is installed, not started, and not enabled at boot" >&2
     fi
-    after=$(listeners)
-    if [[ -n $(comm -13 <(echo "$before") <(echo "$after")) ]]; then
-        echo "build.sh: something began to listen meanwhile: see ss -ltnp" >&2
+    after=$(comm -13 <(echo "$before") <(listeners) | while read -r at; do echo $((16#${at##*:})); done | sort -nu)
+    if [[ -n $after ]]; then
+        echo "build.sh: meanwhile something began to listen on port" $after "(see ss -ltnp)" >&2
     fi
 }
 
