@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from rooms import SCALE, http, jwt, tap, wait_until, ws             # noqa: E402
+from rooms import ASAN, SCALE, http, jwt, tap, wait_until, ws             # noqa: E402
 from rooms.load import Publisher, Swarm, all_live, all_received, compare  # noqa: E402
 from rooms.nginx import BINARY, Nginx, _Adopted, children, title    # noqa: E402
 
@@ -27,7 +27,7 @@ LOCATIONS = f"""
     location = /beat     {{ {COMMON} rooms_heartbeat 400ms timeout=400ms; }}
     location = /slow     {{ {COMMON} rooms_send_queue 64k; }}
     location = /stall    {{ {COMMON} rooms_send_queue 64m; rooms_heartbeat 400ms timeout=600ms; }}
-    location = /upgrade  {{ {COMMON} rooms_access_log upgrade; }}
+    location = /upgrade  {{ {COMMON} rooms_access_log upgrade; rooms_drain 1200ms; }}
     location = /publish  {{ rooms_publish; }}
     location = /status   {{ rooms_status; }}
 """
@@ -210,6 +210,36 @@ def _():
     slow_reader(tls=True)
 
 
+def memory(pid):
+    with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@tap.case("half of a room stops reading: the queues hold one copy for all, the others get everything")
+def _():
+    room = new_room()
+    pid = server.workers()[0]
+    fast = [page("/slow", pid, user="fast") for _ in range(3)]
+    slow = [page("/stall", pid, user="slow", rcvbuf=4096) for _ in range(30)]
+    for socket in fast + slow:
+        join(socket, room)
+    before = memory(pid)
+    # What the kernel takes for one slow reader, and then 8 MiB that wait.
+    count = 12 * (1 << 20) // 30000
+    for n in range(count):
+        publish(room, n, fill="x" * 30000)
+        for socket in fast:
+            socket.expect(offset=n + 1, n=n)
+    grown = memory(pid) - before
+    tap.diag(f"{grown >> 20} MiB for {count * 30000 >> 20} MiB to {len(slow)} readers that stopped")
+    if not ASAN:        # which gives nothing back
+        tap.ok(grown < 60 << 20, f"the worker grew by {grown >> 20} MiB")
+    for socket in fast:
+        socket.expect_nothing()
+    for socket in fast + slow:
+        socket.drop()
+
+
 @tap.case("a queue that does not move for the heartbeat's timeout ends the socket, with 4101")
 def _():
     room, since = new_room(), len(server.access_log())
@@ -303,7 +333,7 @@ def told(socket, drain=DRAIN):
 @tap.case("reload: all are told when to come back, spread over 2/3 of rooms_drain, and closed with 1012 at its end")
 def _():
     room = new_room()
-    pages = [page(tls=n % 4 == 0) for n in range(60)]
+    pages = [page("/upgrade" if n % 3 else "/ws", tls=n % 4 == 0) for n in range(60)]
     for socket in pages:
         epoch = join(socket, room)["epoch"]
     stop = threading.Event()
@@ -523,6 +553,77 @@ def _():
     server.write("error.log.both", old + new)
 
 
+# --- no more connections to be had
+
+def processor(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@tap.case("worker_connections are used up: who is in stays and gets everything, it idles, and recovers when one leaves")
+def _():
+    with Nginx(LOCATIONS, name="crowded", workers=1, events="worker_connections 40;",
+               expect=[r"\[alert\].*worker_connections are not enough"], **OPTIONS) as mine:
+        room = new_room()
+        pages, last = [], 0
+        for _ in range(60):
+            try:
+                socket = page(on=mine, timeout=1)
+                socket.at = join(socket, room)["offset"]
+                pages.append(socket)
+                last = publish(room, 1, on=mine)["offset"]
+            except (OSError, AssertionError):
+                break
+        tap.ok(10 < len(pages) < 40, f"{len(pages)} had place")
+        spare = [ws.open_wire(mine) for _ in range(5)]      # they wait, or are sent away
+        pid, = mine.workers()
+        used, begun = processor(pid), time.monotonic()
+        wait_until(lambda: time.monotonic() > begun + 0.6, "a moment to pass")
+        tap.ok(processor(pid) - used < 0.3, "it does not spin")
+        for wire in spare:
+            wire.close()
+        for socket in pages:
+            for offset in range(socket.at + 1, last + 1):
+                socket.expect(offset=offset)
+            socket.expect_nothing()
+        for socket in pages[:4]:
+            socket.close()
+        begun = time.monotonic()
+
+        def back():
+            try:
+                return page(on=mine, timeout=1)
+            except (OSError, AssertionError):
+                return None
+        again = wait_until(back, "a place")
+        tap.ok(time.monotonic() - begun < 1 + 1 * SCALE, "within a second")
+        join(again, room)
+        again.close()
+        for socket in pages:
+            socket.drop()
+
+
+@tap.case("a handshake that never ends is ended by client_header_timeout")
+def _():
+    with Nginx(LOCATIONS, name="patient", workers=1, http="client_header_timeout 400ms;" + HTTP,
+               **{name: value for name, value in OPTIONS.items() if name != "http"}) as mine:
+        wires = [ws.open_wire(mine) for _ in range(20)]
+        octets = ws.handshake_octets("/ws", key=ws.new_key(), token=jwt.mint(sub="u1"))
+        begun = time.monotonic()
+        for at in range(len(octets) - 1):
+            for wire in wires:
+                wire.send(octets[at:at + 1])
+                wire.poll()
+            wires = [wire for wire in wires if not wire.ended]
+            if not wires:
+                break
+            time.sleep(0.02)
+        tap.is_(len(wires), 0, "handshakes that were still open")
+        tap.ok(time.monotonic() - begun < 0.4 + 1 * SCALE, "in time")
+        page(on=mine).close()
+
+
 # --- the end of nginx
 
 @tap.case("`nginx -s quit`: all are told, closed with 1012 at the end of the drain, and nginx is gone")
@@ -553,8 +654,8 @@ def _():
 
 @tap.case("QUIT, then TERM: what is left is ended, without an alert")
 def _():
-    with Nginx(LOCATIONS.replace("rooms_drain 1200ms", "rooms_drain 20s"), name="impatient", **OPTIONS) as mine:
-        pages = [page(on=mine) for _ in range(4)]
+    with Nginx(LOCATIONS.replace("rooms_drain 1200ms", "rooms_drain 20s"), name="impatient", tls=True, **OPTIONS) as mine:
+        pages = [page(path, on=mine, tls=tls, user="left") for path in ("/ws", "/upgrade") for tls in (False, True)]
         mine.send_signal(signal.SIGQUIT)
         for socket in pages:
             socket.expect(type="reconnect")
@@ -562,6 +663,8 @@ def _():
         for socket in pages:
             tap.is_(told(socket)[2], 1006, "close code")
         tap.is_(mine.process.wait(5 * SCALE), 0, "exit code")
+        tap.is_(sorted(re.findall(r"^(\S+) status=101 code=(\S+) .*user=left$", mine.access_log(), re.M)),
+                [("/upgrade", "-")] * 2 + [("/ws", "1006")] * 2, "access lines")
 
 
 # --- upgrade of the binary
