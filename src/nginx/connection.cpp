@@ -9,6 +9,7 @@
 #include "core/frame.hpp"
 #include "core/reply.hpp"
 #include "nginx/guard.hpp"
+#include "nginx/request_memory.hpp"
 #include "nginx/request_state.hpp"
 #include "nginx/worker.hpp"
 
@@ -18,8 +19,7 @@ namespace {
 constexpr Monotonic kCloseTimeout = 5000;      // for the peer's Close, RFC 6455 section 7.1.1
 constexpr Monotonic kDrainCloseTimeout = 700;  // while the worker waits to exit
 constexpr Monotonic kLingerTimeout = 2000;
-constexpr Monotonic kExpiryWarning = 60000;  // or half of what is left, where that is less
-constexpr unsigned kReadsPerTurn = 16;       // others want to be read as well
+constexpr unsigned kReadsPerTurn = 16;  // others want to be read as well
 constexpr std::size_t kPieces = 64;
 
 void on_read_event(ngx_event_t* event) {
@@ -44,8 +44,8 @@ Connection::Connection(Worker& worker, Opening opening)
       r_(opening.request),
       conf_(opening.conf),
       session_(opening.deflate),
-      node_(*this),
-      active_(ngx_current_msec) {
+      life_(ngx_current_msec),
+      node_(*this) {
     client_.policy = opening.policy;
     client_.handle = c_->fd;
     client_.id = worker_.next_client_id();
@@ -136,7 +136,7 @@ void Connection::drain(ngx_msec_t window) {
     if (!registered_ || window == 0) {
         close_later(CloseCode::service_restart, "restart");
     } else {
-        until_ = ngx_current_msec + window;
+        life_.leave_by(ngx_current_msec + window);
         const ngx_msec_t spread = window * 2 / 3;
         const ngx_msec_t after = static_cast<ngx_msec_t>(ngx_random()) % (spread + 1);
         reply(encode_frame(Opcode::text, encode_reconnect(after)));
@@ -145,22 +145,17 @@ void Connection::drain(ngx_msec_t window) {
 }
 
 void Connection::on_token_changed() {
-    set_warning();
+    life_.on_token(token_end(), ngx_current_msec);
     schedule();
 }
 
-void Connection::set_warning() {
-    warn_at_ = 0;
-    const Monotonic end = token_end();
-    if (end == 0) return;
-    const Monotonic now = ngx_current_msec;
-    const Monotonic left = end > now ? end - now : 0;
-    warn_at_ = left > 2 * kExpiryWarning ? end - kExpiryWarning : now + left / 2;
+Lifetime::Rules Connection::life_rules() const {
+    return {conf_->heartbeat.interval, conf_->heartbeat.timeout};
 }
 
 Monotonic Connection::token_end() const {
     const std::int64_t expires = client_.identity.expires_at_ms();
-    if (expires == 0) return 0;
+    if (expires == 0 || !registered_) return 0;
     const std::int64_t end = expires + conf_->token.leeway_s * 1000;
     const ngx_time_t* time = ngx_timeofday();
     const std::int64_t wall =
@@ -168,61 +163,25 @@ Monotonic Connection::token_end() const {
     return ngx_current_msec + static_cast<Monotonic>(std::max<std::int64_t>(end - wall, 0));
 }
 
-Monotonic Connection::next_deadline() const {
-    if (state_ != State::open) return until_;
-    const Monotonic interval = conf_->heartbeat.interval;
-    const Monotonic timeout = conf_->heartbeat.timeout;
-    Monotonic next = active_ + interval + (pinged_ ? timeout : 0);
-    if (stalled_since_ != 0) next = std::min(next, stalled_since_ + timeout);
-    if (until_ != 0) next = std::min(next, until_);
-    if (registered_) {
-        if (warn_at_ != 0) next = std::min(next, warn_at_);
-        if (const Monotonic end = token_end()) next = std::min(next, end);
-    }
-    return next;
-}
-
 // Deadlines mostly move away: a node that is met too early is placed again, which is cheaper than
 // moving it at every message.
 void Connection::schedule() {
-    const Monotonic next = next_deadline();
+    const Monotonic next = life_.next(life_rules(), token_end());
     if (!node_.linked() || next < node_.deadline()) worker_.wheel().place(node_, next);
 }
 
 void Connection::on_deadline() {
-    const Monotonic now = ngx_current_msec;
-    if (state_ != State::open) {
-        if (now >= until_) {
-            destroy();
-        } else {
-            schedule();
-        }
-        return;
-    }
-    const Monotonic interval = conf_->heartbeat.interval;
-    const Monotonic timeout = conf_->heartbeat.timeout;
-    if (stalled_since_ != 0 && now >= stalled_since_ + timeout) {
-        close_code_ = static_cast<std::uint32_t>(CloseCode::too_slow);
-        destroy();
-        return;
-    }
-    if (pinged_ && now >= active_ + interval + timeout) {
+    const Lifetime::Due due = life_.due(ngx_current_msec, life_rules(), token_end());
+    if (due == Lifetime::Due::too_slow) close_code_ = static_cast<std::uint32_t>(CloseCode::too_slow);
+    if (due == Lifetime::Due::too_slow || due == Lifetime::Due::dead || due == Lifetime::Due::over) {
         destroy();
         return;
     }
     guarded(c_->log, 0, [&] {
-        if (until_ != 0 && now >= until_) {
-            close_later(CloseCode::service_restart, "restart");
-        } else if (const Monotonic end = registered_ ? token_end() : 0; end != 0 && now >= end) {
-            close_later(CloseCode::token_expired, "token expired");
-        } else if (warn_at_ != 0 && now >= warn_at_) {
-            warn_at_ = 0;
-            worker_.hub().warn_expiry(client_);
-        }
-        if (!pinged_ && now >= active_ + interval) {
-            pinged_ = true;
-            reply(encode_frame(Opcode::ping, {}));
-        }
+        if (due == Lifetime::Due::ping) reply(encode_frame(Opcode::ping, {}));
+        if (due == Lifetime::Due::token_warning) worker_.hub().warn_expiry(client_);
+        if (due == Lifetime::Due::token_end) close_later(CloseCode::token_expired, "token expired");
+        if (due == Lifetime::Due::restart) close_later(CloseCode::service_restart, "restart");
         return 0;
     });
     settle();
@@ -259,9 +218,13 @@ void Connection::on_writable() {
 
 void Connection::start() {
     started_ = true;
-    if (conf_->access_log == AccessLog::upgrade) let_request_go();
+    if (conf_->access_log == AccessLog::upgrade) {
+        release_request(r_);
+        r_ = nullptr;
+        c_->log->action = const_cast<char*>("serving a WebSocket");
+    }
     if (registered_) {
-        set_warning();
+        life_.on_token(token_end(), ngx_current_msec);
         worker_.hub().add(client_);
         if (ngx_exiting) {
             worker_.begin_drain();
@@ -273,30 +236,6 @@ void Connection::start() {
     if (early_) {
         const auto octets = std::move(early_);
         consume({octets->data(), octets->size()});
-    }
-}
-
-// After this the connection is ours alone: what ngx_http_set_keepalive does for an idle one, so that
-// a socket which lives for hours does not keep its handshake's buffers.
-void Connection::let_request_go() {
-    ngx_http_connection_t* hc = r_->http_connection;
-    ngx_http_free_request(r_, 0);
-    r_ = nullptr;
-    c_->data = hc;
-    c_->destroyed = 0;
-    c_->log->action = const_cast<char*>("serving a WebSocket");
-    for (ngx_chain_t** list : {&hc->free, &hc->busy}) {
-        for (ngx_chain_t* link = *list; link != nullptr;) {
-            ngx_chain_t* next = link->next;
-            ngx_pfree(c_->pool, link->buf->start);
-            ngx_free_chain(c_->pool, link);
-            link = next;
-        }
-        *list = nullptr;
-    }
-    hc->nbusy = 0;
-    if (c_->buffer != nullptr && ngx_pfree(c_->pool, c_->buffer->start) == NGX_OK) {
-        c_->buffer->pos = nullptr;
     }
 }
 
@@ -312,8 +251,7 @@ void Connection::read() {
             broken_ = true;
             return;
         }
-        active_ = ngx_current_msec;
-        pinged_ = false;
+        life_.on_received(ngx_current_msec);
         if (state_ == State::lingering) continue;
         consume(buffer.first(static_cast<std::size_t>(n)));
         if (!flush()) broken_ = true;
@@ -391,12 +329,12 @@ void Connection::leave_rooms() {
 void Connection::begin_close(std::uint16_t code, std::string_view reason) {
     state_ = State::closing;
     close_code_ = code;
-    until_ = ngx_current_msec + (ngx_exiting ? kDrainCloseTimeout : kCloseTimeout);
+    life_.close_by(ngx_current_msec + (ngx_exiting ? kDrainCloseTimeout : kCloseTimeout));
     leave_rooms();
     // A slow reader would never come to a Close behind all that it has not read.
     // OpenSSL, though, must be given again what it could not write: another length is an error.
     if (code == static_cast<std::uint16_t>(CloseCode::too_slow)) {
-        outbox_.drop_unbegun(tls() && stalled_since_ != 0);
+        outbox_.drop_unbegun(tls() && life_.stalled());
     }
     outbox_.push(encode_close(code, reason));
     session_.on_close_sent();
@@ -432,11 +370,11 @@ bool Connection::flush() {
             }
         }
         if (n == NGX_AGAIN) {
-            if (stalled_since_ == 0) stalled_since_ = ngx_current_msec;
+            life_.on_stalled(ngx_current_msec);
             return ngx_handle_write_event(c_->write, 0) == NGX_OK;
         }
         outbox_.advance(static_cast<std::size_t>(n));
-        stalled_since_ = 0;
+        life_.on_progress();
     }
     replies_ = 0;
     return true;
@@ -448,7 +386,7 @@ bool Connection::flush() {
 void Connection::finish_close() {
     if (state_ != State::closing || !outbox_.empty() || !(peer_closed_ || failing_)) return;
     state_ = State::lingering;
-    until_ = ngx_current_msec + (ngx_exiting ? kDrainCloseTimeout : kLingerTimeout);
+    life_.close_by(ngx_current_msec + (ngx_exiting ? kDrainCloseTimeout : kLingerTimeout));
 #if (NGX_HTTP_SSL)
     if (c_->ssl != nullptr) {
         (void)SSL_shutdown(c_->ssl->connection);

@@ -16,6 +16,7 @@
 
 #include "core/client.hpp"
 #include "core/close_code.hpp"
+#include "core/lifetime.hpp"
 #include "core/outbox.hpp"
 #include "core/session.hpp"
 #include "core/wheel.hpp"
@@ -80,7 +81,6 @@ private:
     };
 
     void start();
-    void let_request_go();
     void read();
     void consume(std::span<char> bytes);
     void on_event(const Event& event);
@@ -93,8 +93,7 @@ private:
     void destroy();
     void finish_close();
     void schedule();
-    void set_warning();
-    [[nodiscard]] Monotonic next_deadline() const;
+    [[nodiscard]] Lifetime::Rules life_rules() const;
     // When the token ends on the steady clock; 0: never.
     [[nodiscard]] Monotonic token_end() const;
 
@@ -105,14 +104,11 @@ private:
     Session session_;
     Client client_;
     Outbox outbox_;
+    Lifetime life_;
     Node node_;
     std::unique_ptr<std::string> early_;  // octets that came with the handshake
     std::unique_ptr<std::vector<std::uint64_t>> limit_keys_;
     std::uint64_t messages_in_ = 0;
-    Monotonic active_ = 0;           // something was received
-    Monotonic stalled_since_ = 0;    // the queue has not moved since; 0: it is empty
-    Monotonic until_ = 0;            // end of closing, lingering or draining; 0: none
-    Monotonic warn_at_ = 0;          // token:expiring is due; 0: never, or it has been sent
     std::size_t replies_ = 0;        // octets of answers queued since the queue was empty
     std::string_view close_reason_;  // static
     std::uint32_t close_code_ = 0;
@@ -120,7 +116,6 @@ private:
     State state_ = State::open;
     bool registered_ : 1 = false;  // with the hub
     bool started_ : 1 = false;
-    bool pinged_ : 1 = false;
     bool peer_closed_ : 1 = false;
     bool failing_ : 1 = false;  // the peer broke the protocol: no answer is waited for
     bool broken_ : 1 = false;

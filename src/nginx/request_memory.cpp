@@ -39,4 +39,24 @@ void fit_request_memory(ngx_cycle_t* cycle) {
     }
 }
 
+// What ngx_http_set_keepalive does for a connection that idles.
+void release_request(ngx_http_request_t* r) {
+    ngx_connection_t* c = r->connection;
+    ngx_http_connection_t* hc = r->http_connection;
+    ngx_http_free_request(r, 0);
+    c->data = hc;
+    c->destroyed = 0;
+    for (ngx_chain_t** list : {&hc->free, &hc->busy}) {
+        for (ngx_chain_t* link = *list; link != nullptr;) {
+            ngx_chain_t* next = link->next;
+            ngx_pfree(c->pool, link->buf->start);
+            ngx_free_chain(c->pool, link);
+            link = next;
+        }
+        *list = nullptr;
+    }
+    hc->nbusy = 0;
+    if (c->buffer != nullptr && ngx_pfree(c->pool, c->buffer->start) == NGX_OK) c->buffer->pos = nullptr;
+}
+
 }  // namespace rooms
