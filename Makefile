@@ -74,7 +74,7 @@ else
 endif
 
 module-faults: ## the same with -DROOMS_FAULTS, for tests that kill workers at every step
-	@$(call module,$(MODULE)-faults,,-DROOMS_FAULTS)
+	@$(call module,$(MODULE)-faults,-O1 -g1 $(HARDENING) -ffile-prefix-map=$(CURDIR)=.,-DROOMS_FAULTS)
 
 module-asan: ## the same (with fault points) under ASan and UBSan
 	@$(call module,$(MODULE)-asan,-O1 -g $(SANITIZE) -ffile-prefix-map=$(CURDIR)=.,-DROOMS_FAULTS,$(SANITIZE) $(if $(CC_NAME),-shared-libsan))
@@ -110,7 +110,7 @@ $(DIR)/configured-with: FORCE
 
 CXX_NAME := $(if $(findstring clang,$(CXX)),-clang)
 UNIT ?= build/unit$(CXX_NAME)
-UNIT_FLAGS ?= -O1 -g $(SANITIZE)
+UNIT_FLAGS ?= -O1 -g1 $(SANITIZE)
 UNIT_TESTS := $(sort $(wildcard t/unit/*_test.cpp))
 UNIT_PROGRAMS = $(UNIT_TESTS:t/unit/%.cpp=$(UNIT)/%)
 UNIT_LIBS := -lcmocka -lcrypto -ljansson -lz -lpthread
@@ -169,7 +169,7 @@ FUZZ := build/fuzz
 FUZZ_TARGETS := $(patsubst t/fuzz/%_fuzz.cpp,%,$(sort $(wildcard t/fuzz/*_fuzz.cpp)))
 FUZZ_PROGRAMS = $(FUZZ_TARGETS:%=$(UNIT)/%_fuzz)
 
-.PHONY: fuzz fuzz-replay fuzz-build fuzz-programs
+.PHONY: fuzz fuzz-replay fuzz-build fuzz-programs replay-programs
 fuzz: fuzz-build ## each parser for SECONDS; finds go to build/fuzz/corpus
 	@for name in $(FUZZ_TARGETS); do \
 		echo "fuzz $$name: $(SECONDS) s"; \
@@ -178,12 +178,21 @@ fuzz: fuzz-build ## each parser for SECONDS; finds go to build/fuzz/corpus
 			-verbosity=0 -artifact_prefix=$(FUZZ)/$$name- $(FUZZ)/corpus/$$name t/fuzz/corpus/$$name; \
 	done
 
-fuzz-replay: fuzz-build ## the corpora in t/fuzz/corpus once
+fuzz-replay: ## the corpora in t/fuzz/corpus once
+	@mkdir -p build && flock build/unit.lock $(SUBMAKE) replay-programs UNIT=build/unit
 	@for name in $(FUZZ_TARGETS); do \
-		mkdir -p t/fuzz/corpus/$$name; \
-		$(FUZZ)/$${name}_fuzz -runs=0 -timeout=10 -verbosity=0 t/fuzz/corpus/$$name || exit 1; \
-		echo "fuzz-replay $$name: $$(ls t/fuzz/corpus/$$name | wc -l) inputs"; \
+		build/unit/$${name}_replay t/fuzz/corpus/$$name >build/unit/replay.log || { tail -1 build/unit/replay.log; exit 1; }; \
+		echo "fuzz-replay $$name: $$(wc -l <build/unit/replay.log) inputs"; \
 	done
+
+replay-programs: $(FUZZ_TARGETS:%=$(UNIT)/%_replay)
+
+$(UNIT)/replay.o: t/fuzz/replay.cpp
+	@mkdir -p $(@D)
+	@$(CXX) $(CXXFLAGS_ALL) $(UNIT_FLAGS) -c -o $@ $<
+
+$(UNIT)/%_replay: $(UNIT)/%_fuzz.o $(UNIT)/replay.o $(UNIT)/librooms.a
+	@$(CXX) $(UNIT_FLAGS) -o $@ $^ -lcrypto -ljansson -lz -lpthread
 
 fuzz-build:
 	@mkdir -p build && flock $(FUZZ).lock $(SUBMAKE) fuzz-programs UNIT=$(FUZZ) CXX=$(CLANGXX) \
@@ -275,8 +284,10 @@ check-docs: ## docs/ and the source name the same directives, variables, codes a
 check-directives: ## each directive has a test that names it
 	@$(PYTHON) t/check/directives.py
 
+# clang's warnings do not depend on optimisation, its speed does.
 check-warnings: module ## no warning, with either compiler (nginx's flags make each an error)
-	@$(MAKE) --no-print-directory module CC=$(CLANG)
+	@$(call module,build/module-warnings,-O0 -g0) DIR_CC=$(CLANG)
+	@echo "warnings: none with $(MODULE_CC), none with $(CLANG)"
 
 fmt: ## format the C++
 	@$(CLANG_FORMAT) -i $(FORMATTED)
