@@ -23,6 +23,17 @@ server = Nginx(http="client_max_body_size 8m;", locations="""
     location = /near    { rooms_publish from=127.0.0.0/8; }
     location = /far     { rooms_publish from=192.0.2.0/24; }
     location = /status  { rooms_status; }
+    location = /both    { rooms_publish secret=@DIR@/one from=127.0.0.0/8; }
+    location = /stats   { rooms_status from=127.0.0.0/8; }
+    location @publish   { rooms_publish; }
+    location = /accel-uri      { add_header X-Accel-Redirect /publish; return 200; }
+    location = /accel-name     { add_header X-Accel-Redirect @publish; return 200; }
+    location = /user/accel-uri  { proxy_pass http://unix:@SOCK@:/accel-uri; }
+    location = /user/accel-name { proxy_pass http://unix:@SOCK@:/accel-name; }
+    location = /user/error-page { return 404; error_page 404 = /publish; }
+    location = /user/error-name { return 404; error_page 404 = @publish; }
+    location = /user/try-files  { try_files /nothing @publish; }
+    location = /user/rewrite    { rewrite ^ /publish last; }
 """, files={"secret": jwt.SECRET, "one": SECRETS[0] + "\n", "two": "\n".join(SECRETS) + "\n"})
 
 small = Nginx(name="a small zone", http="rooms_zone small:1m;", locations="""
@@ -424,6 +435,26 @@ def _():
         error_of(post(event("session:1"), content_type=kind), 415, "unsupported_media_type")
 
 
+@tap.case("broken JSON behind good publications fails the whole body, and nothing is sent")
+def _():
+    room = new_room()
+    good = json.dumps(event(room))
+    with member(room) as page:
+        for body in (good + "\n{bad}\n", f"[{good}, {{bad}}]", good + "\n" + good[:-2]):
+            error_of(post(body), 400, "bad_json")
+        page.expect_nothing()
+
+
+@tap.case("415 for a body in a content coding, which is named; identity is none")
+def _():
+    room = new_room()
+    for coding in ("gzip", "br", "identity, gzip"):
+        message = error_of(post(event(room), headers={"Content-Encoding": coding}), 415, "unsupported_media_type")
+        tap.like(message, f"Content-Encoding.* {coding}$", "message")
+    error_of(post(event(room), headers={"Content-Encoding": "\xff\x01"}), 415, "unsupported_media_type")
+    tap.is_(post(event(room), headers={"Content-Encoding": "Identity"}).json["offset"], 1, "offset")
+
+
 FOREIGN = [("Origin", "http://localhost"), ("Sec-Fetch-Site", "same-origin"), ("X-Forwarded-For", "127.0.0.1"),
            ("Forwarded", "for=127.0.0.1"), ("Via", "1.1 proxy"), ("X-Real-IP", "127.0.0.1")]
 
@@ -475,6 +506,32 @@ def _():
 def _():
     tap.is_(post(event(new_room()), path="/near", headers={"X-Forwarded-For": "192.0.2.1"}).status, 200, "inside")
     error_of(post(event(new_room()), path="/far"), 403, "forbidden")
+
+
+@tap.case("from= without a secret refuses what comes from a browser, and the log names header and directive")
+def _():
+    room = new_room()
+    with member(room) as page:
+        for name, value in FOREIGN[:2]:
+            error_of(post(event(room), path="/near", headers=[(name, value)], content_type=None), 403, "forbidden")
+            server.wait_log(rf'rooms: "rooms_publish" refused a request that has the header "{name}".*"secret="')
+            tap.is_(http.request(server, "GET", "/stats", [(name, value)]).status, 403, f"status page, {name}")
+            server.wait_log(rf'rooms: "rooms_status" refused a request that has the header "{name}"')
+        page.expect_nothing()
+        for name, value in FOREIGN[2:]:
+            tap.is_(post(event(room), path="/near", headers=[(name, value)]).status, 200, name)
+        bearer = ("Authorization", "Bearer " + SECRETS[0])
+        tap.is_(post(event(room), path="/both", headers=[bearer, FOREIGN[0]]).status, 200, "with the secret")
+
+
+@tap.case("no way inside of nginx leads a user's request to the endpoint")
+def _():
+    room = new_room()
+    with member(room) as page:
+        for way in ("accel-uri", "accel-name", "error-page", "error-name", "try-files", "rewrite"):
+            tap.in_(post(event(room), path="/user/" + way).status, (403, 405), f"status for {way}")
+        server.wait_log('rooms: "rooms_publish" refused an internal redirect or subrequest')
+        page.expect_nothing()
 
 
 @tap.case("an event too large for the zone is 413, a body over client_max_body_size too")

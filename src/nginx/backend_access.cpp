@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include <array>
+#include <span>
 
 #include "core/ascii.hpp"
 #include "nginx/headers.hpp"
@@ -12,9 +13,9 @@
 namespace rooms {
 namespace {
 
-// Proxies add some of these, browsers the others; neither is a backend on this host.
-constexpr std::array<std::string_view, 6> kForeignHeaders = {
-    "Origin", "Sec-Fetch-Site", "X-Forwarded-For", "Forwarded", "Via", "X-Real-IP"};
+constexpr std::array<std::string_view, 2> kBrowserHeaders = {"Origin", "Sec-Fetch-Site"};
+constexpr std::array<std::string_view, 4> kProxyHeaders = {"X-Forwarded-For", "Forwarded", "Via",
+                                                           "X-Real-IP"};
 
 // realip and the PROXY protocol change c->sockaddr, never the socket.
 bool peer_is_local(const ngx_connection_t* c) {
@@ -39,6 +40,26 @@ bool peer_is_local(const ngx_connection_t* c) {
     }
 }
 
+// The first of these that the request has; empty: none.
+std::string_view find_one(ngx_http_request_t* r, std::span<const std::string_view> names) {
+    for (const std::string_view name : names) {
+        if (find_header(r, name) != nullptr) return name;
+    }
+    return {};
+}
+
+// An address tells a backend from a web page only where no browser is.
+ngx_int_t refuse_browser(ngx_http_request_t* r, const BackendAccess& access) {
+    const std::string_view found = find_one(r, kBrowserHeaders);
+    if (found.empty()) return NGX_OK;
+    const ngx_str_t shown = ngx_view(found);
+    ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                  "rooms: \"%s\" refused a request that has the header \"%V\", for it comes from a "
+                  "browser: give it \"secret=\"",
+                  access.directive, &shown);
+    return NGX_HTTP_FORBIDDEN;
+}
+
 ngx_int_t check_local(ngx_http_request_t* r, const BackendAccess& access) {
     if (!peer_is_local(r->connection)) {
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
@@ -46,16 +67,14 @@ ngx_int_t check_local(ngx_http_request_t* r, const BackendAccess& access) {
                       access.directive);
         return NGX_HTTP_FORBIDDEN;
     }
-    for (const std::string_view name : kForeignHeaders) {
-        if (find_header(r, name) == nullptr) continue;
-        const ngx_str_t shown = ngx_view(name);
-        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                      "rooms: \"%s\" refused a local peer whose request has the header \"%V\", for it comes "
-                      "from a browser or through a proxy: give it \"secret=\" or \"from=\"",
-                      access.directive, &shown);
-        return NGX_HTTP_FORBIDDEN;
-    }
-    return NGX_OK;
+    const std::string_view proxy = find_one(r, kProxyHeaders);
+    if (proxy.empty()) return refuse_browser(r, access);
+    const ngx_str_t shown = ngx_view(proxy);
+    ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                  "rooms: \"%s\" refused a local peer whose request has the header \"%V\", for it comes "
+                  "through a proxy: give it \"secret=\" or \"from=\"",
+                  access.directive, &shown);
+    return NGX_HTTP_FORBIDDEN;
 }
 
 ngx_int_t check_secret(ngx_http_request_t* r, const BackendAccess& access) {
@@ -84,7 +103,7 @@ ngx_int_t check_backend_access(ngx_http_request_t* r, const BackendAccess& acces
                       access.directive);
         return NGX_HTTP_FORBIDDEN;
     }
-    return access.secret ? check_secret(r, access) : NGX_OK;
+    return access.secret ? check_secret(r, access) : refuse_browser(r, access);
 }
 
 }  // namespace rooms

@@ -1,7 +1,7 @@
 // Who may use an endpoint for backends (`rooms_publish`, `rooms_status`): security.md S57–S61.
 //
 // Lives in the configuration. With neither secret nor from, only local peers that show no sign of a
-// proxy or of a browser. Never tells the client which of the checks failed; the log does.
+// proxy. Without a secret nobody who shows one of a browser. Never tells the client which of the checks failed; the log does.
 #pragma once
 
 #include <optional>

@@ -1,5 +1,6 @@
 #include "nginx/publish.hpp"
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <string>
@@ -24,6 +25,7 @@ namespace {
 // Rooms multiply a publication: some kilobytes of body can ask for gigabytes of events.
 constexpr std::size_t kMaxExpanded = 64 * 1024 * 1024;
 constexpr std::string_view kKeyHeader = "Idempotency-Key";
+constexpr std::size_t kMaxShownEncoding = 64;
 constexpr std::string_view kNdjson = "application/x-ndjson";
 
 // One POST between its parsing and its answer. Shared by the request's pool and the broker's callback.
@@ -72,6 +74,18 @@ std::string_view media_type(ngx_http_request_t* r) {
 bool is_taken(std::string_view type) {
     return type.empty() || equal_caseless(type, kJsonType) || equal_caseless(type, kNdjson) ||
            equal_caseless(type, "application/x-www-form-urlencoded");  // what `curl -d` says of any body
+}
+
+// Of the header Content-Encoding what is not identity; empty: nothing.
+std::string_view content_encoding(ngx_http_request_t* r) {
+    std::string_view found;
+    for_each_header(r, [&](const ngx_table_elt_t& header) {
+        if (!equal_caseless(view(header.key), "Content-Encoding")) return false;
+        const std::string_view value = trim_ows(view(header.value));
+        if (!equal_caseless(value, "identity")) found = value;
+        return !found.empty();
+    });
+    return found;
 }
 
 struct HeaderKey {
@@ -319,6 +333,17 @@ ngx_int_t publish_handler(ngx_http_request_t* r) {
                           &r->headers_in.content_type->value);
             return answer_error(r, NGX_HTTP_UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type",
                                 "the body must be application/json or application/x-ndjson");
+        }
+        if (const std::string_view encoding = content_encoding(r); !encoding.empty()) {
+            count(Counter::publish_bad);
+            const ngx_str_t shown = ngx_view(encoding);
+            ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                          "rooms: publish refused: content encoding \"%V\"", &shown);
+            std::string name(encoding.substr(0, kMaxShownEncoding));
+            std::replace_if(
+                name.begin(), name.end(), [](char c) { return c < 0x20 || c > 0x7e; }, '?');
+            return answer_error(r, NGX_HTTP_UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type",
+                                "the body must come without Content-Encoding, not as " + name);
         }
         r->request_body_in_single_buf = 1;
         const ngx_int_t rc = ngx_http_read_client_request_body(r, on_body);
