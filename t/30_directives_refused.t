@@ -65,8 +65,10 @@ IN_LOCATION = [
     ("rooms_jwt_audience", 'a ""', '"aud"'),
     ("rooms_jwt_leeway", "301s", "from 0s to 300s"),
     ("rooms_jwt_leeway", "-1", "from 0s to 300s"),
-    ("rooms_jwt_max_age", "0s", "1s or more"),
-    ("rooms_jwt_max_age", "soon", "1s or more"),
+    ("rooms_jwt_max_age", "0s", "from 1s to 10y"),
+    ("rooms_jwt_max_age", "soon", "from 1s to 10y"),
+    ("rooms_jwt_max_age", "11y", "from 1s to 10y"),
+    ("rooms_jwt_max_age", "9223372036854775807", "from 1s to 10y"),
     ("rooms_jwt_require", "none exp", "only none"),
     ("rooms_jwt_require", "exp exp", "each claim once"),
     ("rooms_jwt_exp_unit", "us", "s or ms"),
@@ -78,6 +80,8 @@ IN_LOCATION = [
     ("rooms_allow", "Session:1", "kind"),
     ("rooms_allow", "session:$", "variable"),
     ("rooms_allow", "session:$nowhere", r'unknown variable "\$nowhere"'),
+    ("rooms_allow", "tenant:$rooms_claim_", r'unknown variable "\$rooms_claim_"'),
+    ("rooms_max_connections", "5 per=$rooms_claim_", r'unknown variable "\$rooms_claim_"'),
     ("rooms_allow", "$rooms_room", "before the room is known"),
     ("rooms_allow", "tenant:$rooms_claim_tenantId", r"rooms_claim \$NAME tenantId;"),
     ("rooms_allow", '"session:*" "sql=select 1"', "one pattern"),
@@ -124,7 +128,8 @@ for name, arguments, right in IN_LOCATION:
 IN_HTTP = [
     ("rooms_zone", "rooms", "rooms:32m"),
     ("rooms_zone", ":32m", "rooms:32m"),
-    ("rooms_zone", "rooms:8k", r"\d+k or more"),
+    ("rooms_zone", "rooms:8k", r"from \d+k to 64g"),
+    ("rooms_zone", "rooms:100000g", r"from \d+k to 64g"),
     ("rooms_zone", "rooms:many", "rooms:32m"),
     ("rooms_history", "session:* size=-1", "a number of publications"),
     ("rooms_history", "session:* size=1 size=2", "one size=N"),
@@ -133,6 +138,9 @@ IN_HTTP = [
     ("rooms_history", "session size=1", "kind"),
     ("rooms_claim", "tenant tenantId", r"for example \$tenant"),
     ("rooms_claim", "$ tenantId", r"for example \$tenant"),
+    ("rooms_claim", "$rooms_room x", r"for example \$tenant"),
+    ("rooms_claim", "$rooms_room_kind x", r"for example \$tenant"),
+    ("rooms_claim", "$Rooms_Room_Id x", r"for example \$tenant"),
     ("rooms_claim", '$tenant ""', "for example tenantId"),
 ]
 for name, arguments, right in IN_HTTP:
@@ -170,6 +178,12 @@ for first, second in zip(HANDLERS, HANDLERS[1:] + HANDLERS[:1]):
     tap.add(f"{first} and {second} in one location: refused", refused, second, "another handler of rooms", "",
             location(f"{first};\n{second};\n{KEY}"))
 for name in HANDLERS:
+    for other in ("proxy_pass http://127.0.0.1:1", "empty_gif"):
+        tap.add(f"{name}, then {other.split()[0]} in one location: refused", refused, f'"{name}"', "handler of another module", "",
+                location(f"{KEY}\n{name};\n{other};"), at=f"{name};")
+        tap.add(f"{other.split()[0]}, then {name} in one location: refused", refused, f'"{name}"', "handler of another module", "",
+                location(f"{KEY}\n{other};\n{name};"), at=f"{name};")
+for name in HANDLERS:
     tap.add(f"{name} outside of a location: refused", refused, name, "not allowed here", "", "", f"\n{name};\n")
 for line in ("rooms_zone a:1m", "rooms_history session:* size=1", "rooms_claim $t tenantId"):
     tap.add(f"{line.split()[0]} in a server: refused", refused, line.split()[0], "not allowed here", "", "", f"\n{line};\n")
@@ -192,6 +206,16 @@ def _():
 def _():
     accepted("", location(f"{SOCKET} rooms_allow tenant:$later; rooms_allow user:$mine;")
              + "location = /y { set $later x; set $mine y; }")
+
+
+@tap.case("a handler of another module in an if or limit_except of our location: accepted")
+def _():
+    for name in HANDLERS:
+        for block in ("if ($arg_a)", "limit_except GET"):
+            for pass_ in ("proxy_pass http://127.0.0.1:1;", "deny all;" if "limit" in block else "return 403;", ""):
+                accepted("", location(f"{KEY} {name}; {block} {{ {pass_} }}"))
+        accepted("", location(f"{KEY} {name}; if ($arg_a) {{ set $a b; }} if ($arg_b) {{ set $a c; }} "
+                              "limit_except GET { deny all; }"))
 
 
 @tap.case("rooms without rooms_allow, all levels mixed, a repeat of the parent's directive: accepted")

@@ -114,6 +114,15 @@ void settle(LocationConf& conf, const Level& level) {
     settle(conf.access_log, level.access_log);
 }
 
+const char* directive_of(Endpoint endpoint) {
+    switch (endpoint) {
+        case Endpoint::echo: return "rooms_echo";
+        case Endpoint::publish: return "rooms_publish";
+        case Endpoint::status: return "rooms_status";
+        default: return "rooms";
+    }
+}
+
 char* merge(ngx_conf_t* cf, LocationConf& parent, LocationConf& conf) {
     auto* main = static_cast<MainConf*>(ngx_http_conf_get_module_main_conf(cf, ngx_http_rooms_module));
     // nginx sets the context to the level that is being merged, its core's part is merged already.
@@ -121,17 +130,19 @@ char* merge(ngx_conf_t* cf, LocationConf& parent, LocationConf& conf) {
         static_cast<ngx_http_core_loc_conf_t*>(ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module));
     main->levels.push_back(core);
 
+    if (conf.endpoint != Endpoint::none && core->handler != conf.handler) {
+        return refuse_at(cf, *conf.level->endpoint, directive_of(conf.endpoint), kOtherHandler);
+    }
     // if{} and limit_except{} are locations of their own: without this they would lose the handler.
     if (core->noname && conf.endpoint == Endpoint::none && core->handler == nullptr &&
         parent.endpoint != Endpoint::none) {
         conf.endpoint = parent.endpoint;
         conf.access = parent.access;
         conf.level->endpoint = parent.level->endpoint;
-        core->handler = parent.handler;
+        conf.handler = core->handler = parent.handler;
     }
     if (char* fault = inherit_level(cf, *conf.level, *parent.level); fault != NGX_CONF_OK) return fault;
     settle(conf, *conf.level);
-    if (conf.endpoint != Endpoint::none) conf.handler = core->handler;
 
     if (conf.endpoint == Endpoint::socket && conf.keys == nullptr) {
         return refuse_at(

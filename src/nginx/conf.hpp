@@ -56,6 +56,8 @@ struct MainConf {
     std::vector<std::unique_ptr<ClaimVariable>> claims;
     std::vector<UsedVariable> used_variables;
     std::vector<std::string> token_arguments;       // lower case: $arg_… that carry tokens, and "token"
+    std::vector<std::string> token_headers;         // as in $http_…: lower case, `-` is `_`
+    std::vector<std::string> token_cookies;         // lower case
     std::vector<ngx_http_core_loc_conf_t*> levels;  // servers, locations, if{}: each may have an error log
     bool used = false;                              // some location has a handler of ours
     bool reads_tokens = false;                      // some location has a handler or keys of ours

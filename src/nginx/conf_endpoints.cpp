@@ -17,11 +17,12 @@ char* set_endpoint(ngx_conf_t* cf, LocationConf& conf, Endpoint endpoint, ngx_ht
     if (conf.endpoint == endpoint) return duplicate();
     if (conf.endpoint != Endpoint::none)
         return refuse(cf, "this location has another handler of rooms already");
-    conf.endpoint = endpoint;
-    conf.level->endpoint = place_of(cf);
     auto* core =
         static_cast<ngx_http_core_loc_conf_t*>(ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module));
-    core->handler = handler;
+    if (core->handler != nullptr) return refuse(cf, kOtherHandler);
+    conf.endpoint = endpoint;
+    conf.level->endpoint = place_of(cf);
+    conf.handler = core->handler = handler;
     return NGX_CONF_OK;
 }
 

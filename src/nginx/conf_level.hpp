@@ -19,6 +19,10 @@ struct PatternText {
     Place place;
 };
 
+// Of two handlers in a location nginx calls the one that is written last.
+inline constexpr char kOtherHandler[] =
+    "this location has a handler of another module, for example \"proxy_pass\": give each a location";
+
 struct TokenSource {
     ngx_http_complex_value_t* value = nullptr;
     std::vector<std::string> arguments;  // names of the $arg_… in it

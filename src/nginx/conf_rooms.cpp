@@ -12,6 +12,8 @@
 namespace rooms {
 namespace {
 
+constexpr std::size_t kMaxZone = std::size_t{64} << 30;
+
 // Before the zone proper come nginx's slab header and the rounding to pages.
 std::size_t min_zone_size() {
     constexpr std::size_t kStep = 64 * 1024;
@@ -105,7 +107,9 @@ bool variable_exists(const ngx_http_core_main_conf_t& core, const std::string& n
     }
     const auto* prefixes = static_cast<const ngx_http_variable_t*>(core.prefix_variables.elts);
     for (ngx_uint_t i = 0; i < core.prefix_variables.nelts; ++i) {
-        if (std::string_view(name).starts_with(view(prefixes[i].name))) return true;
+        // Nothing behind the prefix, as in $rooms_claim_, names nothing.
+        const std::string_view prefix = view(prefixes[i].name);
+        if (name.size() > prefix.size() && name.starts_with(prefix)) return true;
     }
     return false;
 }
@@ -196,10 +200,10 @@ char* set_zone(ngx_conf_t* cf, MainConf& conf) {
     const std::size_t colon = text.find(':');
     const auto size = colon == text.npos ? std::nullopt : parse_bytes(text.substr(colon + 1));
     const std::size_t min = min_zone_size();
-    if (colon == 0 || !size || *size < min) {
+    if (colon == 0 || !size || *size < min || *size > kMaxZone) {
         return refuse_value(
             cf, text,
-            "NAME:SIZE with a size of " + std::to_string(min / 1024) + "k or more, for example rooms:32m");
+            "NAME:SIZE with a size from " + std::to_string(min / 1024) + "k to 64g, for example rooms:32m");
     }
     conf.zone_name = copy_to_pool(cf->pool, text.substr(0, colon));
     if (conf.zone_name.data == nullptr) return conf_error();
@@ -242,6 +246,10 @@ char* set_claim(ngx_conf_t* cf, MainConf& conf) {
     const auto name = parameter(word(cf, 1), "$");
     if (!name || !is_variable_name(*name)) {
         return refuse_value(cf, word(cf, 1), "the name of a variable, for example $tenant");
+    }
+    if (room_part(lower(*name))) {
+        return refuse_value(cf, word(cf, 1),
+                            "a name that rooms_allow has no meaning for, for example $tenant");
     }
     auto claim = std::make_unique<ClaimVariable>();
     claim->name = lower(*name);

@@ -10,6 +10,7 @@ namespace rooms {
 namespace {
 
 constexpr std::size_t kMaxKeyFile = 64 * 1024;
+constexpr std::int64_t kMaxAgeSeconds = std::int64_t{10} * 365 * 86400;
 
 KeySet* keys_of(ngx_conf_t* cf, Level& level) {
     if (level.keys == nullptr) level.keys = make_in_pool<KeySet>(cf->pool);
@@ -33,8 +34,8 @@ char* set_words(ngx_conf_t* cf, std::optional<std::vector<std::string>>& target,
     return NGX_CONF_OK;
 }
 
-// The names of the arguments that `$arg_NAME` and `${arg_NAME}` in the value read.
-std::vector<std::string> arguments_in(std::string_view value) {
+// The names NAME in variables `$arg_NAME` and `${arg_NAME}` of the value; `prefix` is "arg_" here.
+std::vector<std::string> names_in(std::string_view value, std::string_view prefix) {
     std::vector<std::string> names;
     for (std::size_t at = value.find('$'); at != value.npos; at = value.find('$', at + 1)) {
         std::string_view rest = value.substr(at + 1);
@@ -43,7 +44,8 @@ std::vector<std::string> arguments_in(std::string_view value) {
         while (size < rest.size() && (is_alpha(rest[size]) || is_digit(rest[size]) || rest[size] == '_'))
             ++size;
         const std::string name = lower(rest.substr(0, size));
-        if (name.starts_with("arg_") && name.size() > 4) names.push_back(name.substr(4));
+        if (name.starts_with(prefix) && name.size() > prefix.size())
+            names.push_back(name.substr(prefix.size()));
     }
     return names;
 }
@@ -104,7 +106,7 @@ char* set_jwt_token(ngx_conf_t* cf, Level& level) {
     source.value =
         static_cast<ngx_http_complex_value_t*>(ngx_pcalloc(cf->pool, sizeof(ngx_http_complex_value_t)));
     if (source.value == nullptr) return conf_error();
-    source.arguments = arguments_in(word(cf, 1));
+    source.arguments = names_in(word(cf, 1), "arg_");
 
     ngx_http_compile_complex_value_t compile;
     ngx_memzero(&compile, sizeof compile);
@@ -115,6 +117,8 @@ char* set_jwt_token(ngx_conf_t* cf, Level& level) {
 
     auto* main = static_cast<MainConf*>(ngx_http_conf_get_module_main_conf(cf, ngx_http_rooms_module));
     for (const auto& name : source.arguments) main->token_arguments.push_back(name);
+    for (auto& name : names_in(word(cf, 1), "http_")) main->token_headers.push_back(std::move(name));
+    for (auto& name : names_in(word(cf, 1), "cookie_")) main->token_cookies.push_back(std::move(name));
     level.token = std::move(source);
     return NGX_CONF_OK;
 }
@@ -140,7 +144,9 @@ char* set_jwt_leeway(ngx_conf_t* cf, Level& level) {
 char* set_jwt_max_age(ngx_conf_t* cf, Level& level) {
     if (level.max_age_s) return duplicate();
     const auto age = parse_seconds(word(cf, 1));
-    if (!age || *age == 0) return refuse_value(cf, word(cf, 1), "a time of 1s or more, for example 12h");
+    if (!age || *age == 0 || *age > kMaxAgeSeconds) {
+        return refuse_value(cf, word(cf, 1), "a time from 1s to 10y, for example 12h");
+    }
     level.max_age_s = *age;
     return NGX_CONF_OK;
 }
