@@ -22,6 +22,7 @@ HTTP = f"""
     access_log @DIR@/all.log all;
     large_client_header_buffers 4 8k;
     limit_req_zone $server_name zone=one:1m rate=1r/m;
+    limit_conn_zone $server_name zone=few:1m;
     rooms_jwt_key HS256 @DIR@/secret;
     rooms_allow session:*;
     server {{
@@ -48,6 +49,8 @@ LOCATIONS = """
     location = /echo     { rooms_echo; }
     location = /denied   { rooms; deny all; }
     location = /limited  { rooms; limit_req zone=one; }
+    location = /few      { rooms; limit_conn few 1; }
+    location = /basic    { rooms; auth_basic x; auth_basic_user_file @DIR@/nobody; }
     location = /asked    { rooms; auth_request /auth; }
     location = /refused  { rooms; auth_request /auth-no; }
     location = /returns  { rooms; return 403; }
@@ -63,7 +66,7 @@ LOCATIONS = """
                            proxy_set_header Content-Length ""; proxy_set_header Upgrade ""; }
     location = /auth-no  { internal; return 401; }
 """
-FILES = {"secret": jwt.SECRET, "backend": SECRET + "\n"}
+FILES = {"secret": jwt.SECRET, "nobody": "", "backend": SECRET + "\n"}
 
 
 class Backend:
@@ -157,6 +160,7 @@ def answered(path, status, token=None, method="GET", headers=(), sock=False, upg
 
 
 AUTHORIZATION = [("Authorization", "Bearer TOKEN")]
+EMPTY = [("Sec-WebSocket-Protocol", "rooms.bearer.")]
 PROTOCOL = [("Sec-WebSocket-Protocol", "rooms.v1, rooms.bearer.TOKEN")]
 
 tap.add("taken from the subprotocol", opened, "/ws", token_offered="TOKEN")
@@ -169,6 +173,11 @@ tap.add("taken from the subprotocol, with one in each of the other places", open
 tap.add("taken from $arg_jwt", opened, "/jwt?jwt=TOKEN")
 tap.add("taken from a cookie", opened, "/cookie", headers=[("Cookie", "a=b; session=TOKEN; c=d")])
 tap.add("taken from a header", opened, "/header", headers=[("X-Token", "TOKEN")])
+tap.add("taken from Authorization behind a tab", opened, "/ws", headers=[("Authorization", "Bearer\tTOKEN")])
+tap.add("taken from Authorization, as the subprotocol's is empty", opened, "/ws", headers=EMPTY + AUTHORIZATION)
+tap.add("taken from ?token=, as the others are empty", opened, "/ws?token=TOKEN", headers=EMPTY + [("Authorization", "Bearer ")])
+tap.add("taken from the second of the subprotocol's, as the first is empty", opened, "/ws",
+        headers=[("Sec-WebSocket-Protocol", "rooms.bearer., rooms.bearer.TOKEN")])
 tap.add("taken from the path", opened, "/path/TOKEN")
 tap.add("taken from a variable that `set` made in the same location", opened, "/set?token=TOKEN")
 tap.add("taken after a rewrite to another location", opened, "/rewrites?token=TOKEN")
@@ -190,6 +199,7 @@ tap.add("403: refused by access", answered, "/denied?token=TOKEN", 403, headers=
 tap.add("404: refused by access, error_page to a named location", answered, "/named?token=TOKEN", 404, headers=AUTHORIZATION)
 tap.add("404: refused by access, error_page with an internal redirect", answered, "/page?token=TOKEN", 404, headers=AUTHORIZATION)
 tap.add("401: refused by auth_request", answered, "/refused?token=TOKEN", 401, headers=AUTHORIZATION + PROTOCOL)
+tap.add("401: refused by auth_basic", answered, "/basic?token=TOKEN", 401, headers=AUTHORIZATION + PROTOCOL)
 tap.add("502: an upstream that is not there, with its line in the error log", answered, "/proxied?token=TOKEN", 502)
 tap.add("a secret of a backend, right and wrong", lambda: [
     answered("/publish", status, token, method="POST", headers=AUTHORIZATION, upgrade=False)
@@ -200,6 +210,14 @@ tap.add("a secret of a backend, right and wrong", lambda: [
 def _():
     answered("/limited?token=TOKEN", 101)
     answered("/limited?token=TOKEN", 503, headers=AUTHORIZATION + PROTOCOL)
+
+
+@tap.case("503: refused by limit_conn")
+def _():
+    with ws.connect(server, "/few", token=new_token()) as page:
+        page.expect(type="connected")
+        answered("/few?token=TOKEN", 503, headers=AUTHORIZATION + PROTOCOL)
+        page.close()
 
 
 @tap.case("auth_request gets the Authorization and the subprotocol as they came")
@@ -285,6 +303,23 @@ malformed("414: a long URI", 414, "GET /ws?token=TOKEN&x=" + "y" * 9000 + " HTTP
 malformed("414: a long token", 414, "GET /ws?token=TOKEN" + "y" * 9000 + " HTTP/1.1\r\n\r\n")
 malformed("400: a long header line, whose beginning nginx quotes", 400,
           "GET /ws HTTP/1.1\r\nHost: x\r\nCookie: session=TOKEN; x=" + "y" * 9000 + "\r\n\r\n")
+
+
+# What rooms_jwt_token reads, in requests whose location nobody has looked for.
+malformed("400: no Host, with the cookie that has the token", 400,
+          "GET /cookie HTTP/1.1\r\nCookie: a=b; session=TOKEN; c=d\r\n\r\n")
+malformed("400: a bad length, with the cookie in quotes and other letters", 400,
+          "GET /cookie HTTP/1.1\r\nHost: x\r\nCookie: a=b; SESSION = \"TOKEN\"\r\nContent-Length: x\r\n\r\n")
+malformed("400: no Host, with the header that has the token", 400, "GET /header HTTP/1.1\r\nX-Token: TOKEN\r\n\r\n")
+malformed("400: a long line behind the header that has the token", 400,
+          "GET /header HTTP/1.1\r\nHost: x\r\nx-token: Bearer TOKEN\r\nX: " + "y" * 9000 + "\r\n\r\n")
+for name, line in (("cookie", "Cookie: session=TOKEN"), ("header", "X-Token: TOKEN")):
+    def go(line=line):
+        token = new_token(pad="x" * 100)
+        since = len(lines())
+        cut(f"GET /cookie HTTP/1.1\r\nHost: x\r\n{line}\r\nX: ".replace("TOKEN", token).encode())
+        clean(token, since)
+    tap.add(f"cut off behind the {name} that has the token", go)
 
 
 @tap.case("408: the rest of the request does not come")

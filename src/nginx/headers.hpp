@@ -37,9 +37,10 @@ void for_each_header(ngx_http_request_t* r, Each&& each) {
 
 // What follows the scheme `Bearer` (RFC 6750 section 2.1); nothing for other schemes.
 [[nodiscard]] inline std::optional<std::string_view> bearer_of(std::string_view authorization) {
-    constexpr std::string_view kScheme = "Bearer ";
-    if (authorization.size() < kScheme.size()) return std::nullopt;
+    constexpr std::string_view kScheme = "Bearer";
+    if (authorization.size() <= kScheme.size()) return std::nullopt;
     if (!equal_caseless(authorization.substr(0, kScheme.size()), kScheme)) return std::nullopt;
+    if (const char c = authorization[kScheme.size()]; c != ' ' && c != '\t') return std::nullopt;
     return trim_ows(authorization.substr(kScheme.size()));
 }
 

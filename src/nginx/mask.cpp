@@ -9,7 +9,7 @@ namespace rooms {
 namespace {
 
 constexpr std::size_t kMinSecretBytes = 16;
-constexpr std::string_view kScheme = "Bearer ";
+constexpr std::string_view kScheme = "Bearer";  // and a blank
 constexpr std::string_view kProtocol = "rooms.bearer.";
 constexpr std::size_t kMinJwt = 20;  // shorter runs that begin with eyJ are words
 
@@ -53,6 +53,19 @@ void mask_arguments(std::span<char> text, std::span<const std::string> names) {
     }
 }
 
+void mask_cookies(std::span<char> text, std::span<const std::string> names) {
+    const std::string_view all = view(text);
+    for (std::size_t equals = all.find('='); equals != all.npos; equals = all.find('=', equals + 1)) {
+        const std::string_view before = trim_ows(all.substr(0, equals));
+        const bool secret = std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+            if (name.size() > before.size()) return false;
+            const std::size_t begin = before.size() - name.size();
+            return at_caseless(before, begin, name) && (begin == 0 || !is_name_byte(before[begin - 1]));
+        });
+        if (secret) mask_until(text, equals + 1, [](char c) { return c == ';'; });
+    }
+}
+
 void mask_bytes(std::span<char> text, std::string_view secret) {
     if (secret.size() < kMinSecretBytes) return;
     const std::string_view all = view(text);
@@ -64,10 +77,12 @@ void mask_bytes(std::span<char> text, std::string_view secret) {
 void mask_credentials(std::span<char> text) {
     const std::string_view all = view(text);
     for (std::size_t at = 0; at < all.size(); ++at) {
-        if (at_caseless(all, at, kScheme)) {
+        const std::size_t blank = at + kScheme.size();
+        if (at_caseless(all, at, kScheme) && blank < all.size() &&
+            (all[blank] == ' ' || all[blank] == '\t')) {
             // In a header line a secret may have blanks in it; in running text a word is enough.
             const bool header = ends_with_colon(all.substr(0, at));
-            at = mask_until(text, at + kScheme.size(),
+            at = mask_until(text, blank + 1,
                             [&](char c) { return header ? ends_header(c) : ends_credential(c); });
         } else if (at_caseless(all, at, kProtocol)) {
             at = mask_until(text, at + kProtocol.size(), ends_credential);

@@ -14,6 +14,10 @@ namespace rooms {
 // the next `&`, blank, quote, `#` or end. A name counts where no byte of a name stands before it.
 void mask_arguments(std::span<char> text, std::span<const std::string> names);
 
+// The values of these cookies (names in lower case, found caselessly, as $cookie_… is) in a header
+// Cookie, from `=` to the next `;`.
+void mask_cookies(std::span<char> text, std::span<const std::string> names);
+
 // Every place where `secret` stands byte for byte. Secrets of fewer than 16 bytes are none: their
 // bytes could be anything.
 void mask_bytes(std::span<char> text, std::string_view secret);

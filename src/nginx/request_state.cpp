@@ -29,9 +29,13 @@ std::optional<std::string_view> token_in_protocols(ngx_http_request_t* r) {
         }
         return false;
     });
-    const auto element = find_protocol(fields, kBearerProtocol);
-    if (!element) return std::nullopt;
-    return element->substr(kBearerProtocol.size());
+    ProtocolList list(fields);
+    while (const auto element = list.next()) {
+        // Pages without a token make an empty one: the next place may have it.
+        if (element->starts_with(kBearerProtocol) && element->size() > kBearerProtocol.size())
+            return element->substr(kBearerProtocol.size());
+    }
+    return std::nullopt;
 }
 
 // The token as it stands in the request; empty: none.
@@ -43,7 +47,7 @@ std::string_view find_token(ngx_http_request_t* r, const LocationConf& conf) {
     }
     if (const auto token = token_in_protocols(r)) return *token;
     if (const auto* header = r->headers_in.authorization; header != nullptr) {
-        if (const auto token = bearer_of(view(header->value))) return *token;
+        if (const auto token = bearer_of(view(header->value)); token && !token->empty()) return *token;
     }
     ngx_str_t name = ngx_view(kDefaultArgument);
     ngx_str_t value = ngx_null_string;

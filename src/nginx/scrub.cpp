@@ -3,6 +3,7 @@
 
 #include <openssl/crypto.h>
 
+#include <algorithm>
 #include <array>
 
 #include "nginx/guard.hpp"
@@ -31,7 +32,18 @@ bool is(const ngx_table_elt_t& header, std::string_view name) {
     return equal_caseless(view(header.key), name);
 }
 
-void mask_header(ngx_table_elt_t& header, std::span<const std::string> names) {
+// As $http_NAME finds it; `name` is in lower case.
+bool is_variable(const ngx_table_elt_t& header, std::string_view name) {
+    const std::string_view key = view(header.key);
+    return std::equal(key.begin(), key.end(), name.begin(), name.end(),
+                      [](char a, char b) { return (a == '-' ? '_' : ascii_lower(a)) == b; });
+}
+
+void mask_header(ngx_table_elt_t& header, const MainConf& conf) {
+    // nginx refuses some requests before a location could have looked for their token.
+    for (const std::string& name : conf.token_headers) {
+        if (is_variable(header, name)) ngx_memset(header.value.data, '*', header.value.len);
+    }
     if (is(header, "Authorization")) {
         if (const auto secret = bearer_of(view(header.value))) {
             ngx_memset(ngx_view(*secret).data, '*', secret->size());
@@ -39,18 +51,20 @@ void mask_header(ngx_table_elt_t& header, std::span<const std::string> names) {
     } else if (is(header, "Sec-WebSocket-Protocol")) {
         mask_credentials(bytes_of(header.value));
     } else if (is(header, "Referer")) {
-        mask_arguments(bytes_of(header.value), names);
+        mask_arguments(bytes_of(header.value), conf.token_arguments);
+    } else if (is(header, "Cookie")) {
+        mask_cookies(bytes_of(header.value), conf.token_cookies);
     }
 }
 
 void hide(ngx_http_request_t* r) {
-    const auto& names = main_conf(r)->token_arguments;
+    const MainConf& conf = *main_conf(r);
     if (const RequestState* state = find_request_state(r); state != nullptr && state->handshake) {
         for (const ngx_str_t& place : state->handshake->in_headers) ngx_memset(place.data, '*', place.len);
     }
-    mask_arguments_of(r, names);
+    mask_arguments_of(r, conf.token_arguments);
     for_each_header(r, [&](ngx_table_elt_t& header) {
-        mask_header(header, names);
+        mask_header(header, conf);
         return false;
     });
 }
