@@ -9,6 +9,7 @@ from rooms.nginx import Nginx                             # noqa: E402
 
 server = Nginx(http="""
     rooms_claim $org org id;
+    rooms_claim $nested app tenant;
     rooms_history brief:* size=2 ttl=10m;
     rooms_history none:* size=0 ttl=10m;
 """, locations="""
@@ -33,6 +34,12 @@ server = Nginx(http="""
         rooms_join tenant:$rooms_claim_tenant_id;
         rooms_join session:$arg_session;
         rooms_rate 1000/10s;
+    }
+    location = /mirrored { rooms; rooms_jwt_key HS256 @DIR@/secret; rooms_allow session:*; mirror /copy; }
+    location = /copy { internal; proxy_pass http://127.0.0.1:1; }
+    location = /nested {
+        rooms; rooms_jwt_key HS256 @DIR@/secret; rooms_allow tenant:$nested;
+        rooms_max_connections 2 per=$rooms_user;
     }
     location = /closed { rooms; rooms_jwt_key HS256 @DIR@/secret; }
     location = /publish { rooms_publish; }
@@ -334,6 +341,48 @@ def _():
         socket.send_json(type="auth", token=jwt.mint(**claims))
         socket.expect(type="error", code="bad_token")
     socket.close()
+
+
+@tap.case("auth does not change the tenant, wherever in the token it stands")
+def _():
+    with ws.connect(server, "/nested", token=jwt.mint(sub="u1", app={"tenant": "a"})) as socket:
+        socket.expect(type="connected")
+        subscribe(socket, "tenant:a")
+        socket.send_json(type="auth", token=jwt.mint(sub="u1", app={"tenant": "b"}))
+        socket.expect(type="error", code="bad_token")
+        socket.send_json(type="auth", token=jwt.mint(sub="u1", app={"tenant": "a"}))
+        socket.expect(type="auth:ok")
+
+
+@tap.case("rooms_max_connections gives places back, however a connection ends")
+def _():
+    token = jwt.mint(sub="limited", app={"tenant": "a"})
+
+    def pair():
+        """Both places, or nothing yet."""
+        sockets = [ws.connect(server, "/nested", token=token) for _ in range(2)]
+        if all(socket.next_frame().opcode == 1 for socket in sockets):
+            return sockets
+        for socket in sockets:
+            socket.drop()
+        return None
+    for end in ("close", "drop", "abort") * 2:
+        sockets = wait_until(pair, "two places")
+        ws.connect(server, "/nested", token=token).expect_closed({4103})
+        for socket in sockets:
+            getattr(socket, end)()
+
+
+@tap.case("a location with mirror is no socket: 500, and a line that says why")
+def _():
+    since = len(server.log())
+    for _n in range(3):
+        response = http.request(server, "GET", "/mirrored", {
+            "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+            "Sec-WebSocket-Version": "13", "Authorization": "Bearer " + jwt.mint(sub="u1")})
+        tap.is_(response.status, 500)
+    server.wait_log(r'no "mirror" in a location with "rooms"', since=since)
+    subscribe(page(), "session:after-mirror")
 
 
 @tap.case("without a token 4001, with a bad one 4002, after the upgrade")

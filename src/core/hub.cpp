@@ -358,8 +358,8 @@ void Hub::on_gap(Room& room, Position now, std::string_view reason) {
 void Hub::flush() {
     while (!dirty_.empty()) {
         Room& room = *dirty_.back();
+        if (!room.pending_.empty()) flush(room);  // throws: it is still dirty
         dirty_.pop_back();
-        if (!room.pending_.empty()) flush(room);
     }
 }
 

@@ -13,8 +13,24 @@ struct Head {
     std::uint16_t rooms;
 };
 
-constexpr std::size_t kTenantTexts = 2;  // tenant_id and tenantId, kept for same_person
-constexpr std::size_t kFixedTexts = 1 + kTenantTexts;
+constexpr std::size_t kFixedTexts = 2;  // the user, and the tenant for same_person
+
+bool names_tenant(std::string_view claim) {
+    return claim == "tenant_id" || claim == "tenantId" || claim == "tenant";
+}
+
+// All that the token says about its tenant, at the top or where the rules look for it.
+std::string tenant_of(const Claims& claims, std::span<const std::vector<std::string>> claim_paths) {
+    std::string tenant;
+    for (const char* name : {"tenant_id", "tenantId", "tenant"}) {
+        tenant += claims.text(std::string_view(name)).value_or(std::string()) + '\n';
+    }
+    for (const auto& path : claim_paths) {
+        if (path.size() > 1 && names_tenant(path.back()))
+            tenant += claims.text(path).value_or(std::string()) + '\n';
+    }
+    return tenant;
+}
 
 class Texts {
 public:
@@ -48,11 +64,8 @@ Identity::Identity(const Claims& claims, std::span<const std::vector<std::string
                    std::span<const std::string_view> captured)
     : expires_at_ms_(claims.expires_at_ms()) {
     std::vector<std::string> owned;
-    owned.reserve(kTenantTexts + claim_paths.size());
-    for (const char* name : {"tenant_id", "tenantId"}) {
-        const std::string path[] = {name};
-        owned.push_back(claims.text(path).value_or(std::string()));
-    }
+    owned.reserve(1 + claim_paths.size());
+    owned.push_back(tenant_of(claims, claim_paths));
     for (const auto& path : claim_paths) {
         owned.push_back(claims.text(path).value_or(std::string()));
     }
@@ -91,7 +104,7 @@ Identity::Values Identity::values() const {
     if (!block_) return values;
     Texts texts(block_.get());
     values.user = texts.next();
-    for (std::size_t i = 0; i < kTenantTexts; ++i) (void)texts.next();
+    (void)texts.next();  // the tenant
     for (std::size_t i = 0; i < texts.head().claims; ++i) values.claims.push_back(texts.next());
     for (std::size_t i = 0; i < texts.head().captured; ++i) values.captured.push_back(texts.next());
     for (std::size_t i = 0; i < texts.head().rooms; ++i) values.rooms.push_back(texts.next());

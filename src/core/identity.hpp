@@ -33,7 +33,8 @@ public:
     // Milliseconds since the epoch; 0: the token does not expire.
     [[nodiscard]] std::int64_t expires_at_ms() const { return expires_at_ms_; }
 
-    // The same person of the same tenant (claims tenant_id, tenantId): what `auth` may replace.
+    // The same person of the same tenant: what `auth` may replace. A tenant is what the claims tenant_id,
+    // tenantId and tenant say, at the top of the token or where the rules look for them.
     [[nodiscard]] bool same_person(const Identity& other) const;
 
 private:

@@ -1,10 +1,13 @@
 #include "nginx/connection.hpp"
 
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "core/frame.hpp"
 #include "core/reply.hpp"
@@ -21,6 +24,7 @@ constexpr Monotonic kDrainCloseTimeout = 700;  // while the worker waits to exit
 constexpr Monotonic kLingerTimeout = 2000;
 constexpr unsigned kReadsPerTurn = 16;  // others want to be read as well
 constexpr std::size_t kPieces = 64;
+constexpr std::size_t kTlsPiece = 16 * 1024;  // a TLS record; a larger write would show no progress
 
 void on_read_event(ngx_event_t* event) {
     auto* c = static_cast<ngx_connection_t*>(event->data);
@@ -56,16 +60,20 @@ Connection::Connection(Worker& worker, Opening opening)
         client_.identity = std::move(*opening.identity);
         registered_ = true;
     }
+    limits_ = std::move(opening.limits);
     if (opening.refusal) close_with_ = static_cast<std::uint16_t>(*opening.refusal);
-    if (!opening.limit_keys.empty()) {
-        limit_keys_ = std::make_unique<std::vector<std::uint64_t>>(std::move(opening.limit_keys));
-    }
     ngx_buf_t* in = r_->header_in;
     if (in->pos < in->last) {
         early_ = std::make_unique<std::string>(reinterpret_cast<char*>(in->pos),
                                                static_cast<std::size_t>(in->last - in->pos));
         in->pos = in->last;
     }
+
+    // Nobody but us ends the request now. Should it happen all the same, no pointer may be left.
+    cleanup_ = ngx_http_cleanup_add(r_, 0);
+    if (cleanup_ == nullptr) throw std::bad_alloc();
+    cleanup_->data = this;
+    cleanup_->handler = [](void* data) { static_cast<Connection*>(data)->abandon(); };
 
     // Nginx may no longer close it to win a connection, but tells us when the worker is to go.
     ngx_reusable_connection(c_, 0);
@@ -76,16 +84,7 @@ Connection::Connection(Worker& worker, Opening opening)
     ngx_post_event(c_->read, &ngx_posted_events);
 }
 
-Connection::~Connection() {
-    leave_rooms();
-    give_back_limits();
-}
-
-void Connection::give_back_limits() {
-    if (!limit_keys_) return;
-    for (const std::uint64_t key : *limit_keys_) worker_.zone().limit_release(worker_.slot(), key);
-    limit_keys_.reset();
-}
+Connection::~Connection() { leave_rooms(); }
 
 bool Connection::tls() const {
 #if (NGX_HTTP_SSL)
@@ -132,7 +131,7 @@ void Connection::close_later(CloseCode code, std::string_view reason) {
 void Connection::drain(ngx_msec_t window) {
     if (draining_ || state_ != State::open) return;
     draining_ = true;
-    give_back_limits();  // who opens the new socket before closing the old one is not one too many
+    limits_.release();  // who opens the new socket before closing the old one is not one too many
     if (!registered_ || window == 0) {
         close_later(CloseCode::service_restart, "restart");
     } else {
@@ -174,17 +173,37 @@ void Connection::on_deadline() {
     const Lifetime::Due due = life_.due(ngx_current_msec, life_rules(), token_end());
     if (due == Lifetime::Due::too_slow) close_code_ = static_cast<std::uint32_t>(CloseCode::too_slow);
     if (due == Lifetime::Due::too_slow || due == Lifetime::Due::dead || due == Lifetime::Due::over) {
-        destroy();
-        return;
+        if (due == Lifetime::Due::over || !kernel_drains()) {
+            destroy();
+            return;
+        }
+        // A slow line: megabytes of ours may lie in the kernel, before the ping or before the socket
+        // takes more, and they get less.
+        close_code_ = 0;
+        life_.on_received(ngx_current_msec);
+        if (life_.stalled()) {
+            life_.on_progress();
+            life_.on_stalled(ngx_current_msec);
+        }
     }
     guarded(c_->log, 0, [&] {
-        if (due == Lifetime::Due::ping) reply(encode_frame(Opcode::ping, {}));
+        if (due == Lifetime::Due::ping) {
+            (void)kernel_drains();
+            reply(encode_frame(Opcode::ping, {}));
+        }
         if (due == Lifetime::Due::token_warning) worker_.hub().warn_expiry(client_);
         if (due == Lifetime::Due::token_end) close_later(CloseCode::token_expired, "token expired");
         if (due == Lifetime::Due::restart) close_later(CloseCode::service_restart, "restart");
         return 0;
     });
     settle();
+}
+
+// Whether less of what was sent waits in the kernel than when it was last asked.
+bool Connection::kernel_drains() {
+    int waiting = 0;
+    if (ioctl(c_->fd, SIOCOUTQ, &waiting) == -1) return false;
+    return waiting < std::exchange(kernel_queue_, waiting);
 }
 
 void Connection::on_readable() {
@@ -202,7 +221,11 @@ void Connection::on_readable() {
     }
     const bool went_well = guarded(c_->log, false, [this] {
         (void)worker_.now();
-        if (!started_) start();
+        if (!started_) {
+            start();
+        } else {
+            consume_early();
+        }
         if (!paused_ && !broken_) read();
         return true;
     });
@@ -219,6 +242,7 @@ void Connection::on_writable() {
 void Connection::start() {
     started_ = true;
     if (conf_->access_log == AccessLog::upgrade) {
+        cleanup_->handler = nullptr;
         release_request(r_);
         r_ = nullptr;
         c_->log->action = const_cast<char*>("serving a WebSocket");
@@ -233,10 +257,13 @@ void Connection::start() {
     } else if (ngx_exiting && close_with_ == 0) {
         close_later(CloseCode::service_restart, "restart");
     }
-    if (early_) {
-        const auto octets = std::move(early_);
-        consume({octets->data(), octets->size()});
-    }
+    consume_early();
+}
+
+void Connection::consume_early() {
+    if (!early_ || paused_) return;
+    const auto octets = std::move(early_);
+    consume({octets->data(), octets->size()});
 }
 
 void Connection::read() {
@@ -254,6 +281,7 @@ void Connection::read() {
         life_.on_received(ngx_current_msec);
         if (state_ == State::lingering) continue;
         consume(buffer.first(static_cast<std::size_t>(n)));
+        if (paused_ || broken_) return;
         if (!flush()) broken_ = true;
         if (broken_) return;
         if (outbox_.bytes() > conf_->send_queue) {
@@ -265,8 +293,18 @@ void Connection::read() {
     ngx_post_event(c_->read, &ngx_posted_next_events);
 }
 
+// A segment may hold many commands with large answers: when these have to wait, so have the commands.
 void Connection::consume(std::span<char> bytes) {
     while (true) {
+        if (outbox_.bytes() > conf_->send_queue && !bytes.empty()) {
+            if (!flush()) broken_ = true;
+            if (broken_) return;
+            if (outbox_.bytes() > conf_->send_queue) {
+                early_ = std::make_unique<std::string>(bytes.data(), bytes.size());
+                paused_ = true;
+                return;
+            }
+        }
         const Event event = session_.feed(bytes, worker_.codec(), conf_->wire);
         if (event.type == Event::Type::need_more) return;
         on_event(event);
@@ -350,7 +388,7 @@ bool Connection::flush() {
             // be repeated with the same bytes at the same place.
             (void)outbox_.peek(std::span(pieces).first(1));
             n = c_->send(c_, reinterpret_cast<u_char*>(const_cast<char*>(pieces[0].data())),
-                         pieces[0].size());
+                         std::min(pieces[0].size(), kTlsPiece));
             if (n == NGX_ERROR || n == 0) return false;
         } else {
             const std::size_t count = outbox_.peek(pieces);
@@ -370,11 +408,14 @@ bool Connection::flush() {
             }
         }
         if (n == NGX_AGAIN) {
+            if (!life_.stalled()) (void)kernel_drains();
             life_.on_stalled(ngx_current_msec);
             return ngx_handle_write_event(c_->write, 0) == NGX_OK;
         }
         outbox_.advance(static_cast<std::size_t>(n));
         life_.on_progress();
+        // While we do not read we cannot see its pongs: that it reads is sign enough.
+        if (paused_) life_.on_received(ngx_current_msec);
     }
     replies_ = 0;
     return true;
@@ -419,7 +460,7 @@ void Connection::destroy() {
 
     ngx_connection_t* c = c_;
     ngx_http_request_t* r = r_;
-    c->sent += static_cast<off_t>(client_.bytes_out);
+    if (!tls()) c->sent += static_cast<off_t>(client_.bytes_out);  // TLS writes are nginx's, and counted
     if (r != nullptr) {
         if (RequestState* state = request_state(r)) {
             state->close_code = close_code_;
@@ -429,16 +470,25 @@ void Connection::destroy() {
         }
     }
     c->idle = 0;
-    if (broken_) c->error = 1;
+    // Behind a write that waits TLS cannot even say goodbye.
+    if (broken_ || !outbox_.empty()) c->error = 1;
     for (ngx_event_t* event : {c->read, c->write}) {
         event->handler = [](ngx_event_t*) {};
         if (event->posted) {  // the macro is two statements
             ngx_delete_posted_event(event);
         }
     }
+    if (r != nullptr) cleanup_->handler = nullptr;
     worker_.close(*this);  // `this` is gone
     if (r != nullptr) ngx_http_free_request(r, 0);
     ngx_http_close_connection(c);
+}
+
+// nginx ends the request, and with it the connection, without us.
+void Connection::abandon() {
+    leave_rooms();
+    worker_.count_close(1006);
+    worker_.close(*this);  // `this` is gone
 }
 
 }  // namespace rooms

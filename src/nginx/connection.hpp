@@ -21,6 +21,7 @@
 #include "core/session.hpp"
 #include "core/wheel.hpp"
 #include "nginx/conf.hpp"
+#include "nginx/held_limits.hpp"
 #include "nginx/ngx.hpp"
 
 namespace rooms {
@@ -35,9 +36,9 @@ public:
         const LocationConf* conf = nullptr;
         const ClientPolicy* policy = nullptr;
         std::optional<DeflateParams> deflate;
-        std::optional<Identity> identity;       // none: echo, or refused below
-        std::optional<CloseCode> refusal;       // the first and only thing to say
-        std::vector<std::uint64_t> limit_keys;  // counted in the zone for it
+        std::optional<Identity> identity;  // none: echo, or refused below
+        std::optional<CloseCode> refusal;  // the first and only thing to say
+        HeldLimits limits;
     };
 
     Connection(Worker& worker, Opening opening);
@@ -83,34 +84,38 @@ private:
     void start();
     void read();
     void consume(std::span<char> bytes);
+    void consume_early();
     void on_event(const Event& event);
     void on_message(const Event& event);
     void echo(const Event& event);
     void begin_close(std::uint16_t code, std::string_view reason = {});
     void leave_rooms();
-    void give_back_limits();
     bool flush();
     void destroy();
+    void abandon();
     void finish_close();
     void schedule();
+    [[nodiscard]] bool kernel_drains();
     [[nodiscard]] Lifetime::Rules life_rules() const;
     // When the token ends on the steady clock; 0: never.
     [[nodiscard]] Monotonic token_end() const;
 
     Worker& worker_;
     ngx_connection_t* c_;
-    ngx_http_request_t* r_;  // null once let go
+    ngx_http_request_t* r_;                  // null once let go
+    ngx_http_cleanup_t* cleanup_ = nullptr;  // of r_: tells if somebody else ends it
     const LocationConf* conf_;
     Session session_;
     Client client_;
     Outbox outbox_;
     Lifetime life_;
     Node node_;
-    std::unique_ptr<std::string> early_;  // octets that came with the handshake
-    std::unique_ptr<std::vector<std::uint64_t>> limit_keys_;
+    std::unique_ptr<std::string> early_;  // octets that wait: they came with the handshake, or in a pause
+    HeldLimits limits_;
     std::uint64_t messages_in_ = 0;
     std::size_t replies_ = 0;        // octets of answers queued since the queue was empty
     std::string_view close_reason_;  // static
+    int kernel_queue_ = 0;           // octets in the kernel when it was last asked
     std::uint32_t close_code_ = 0;
     std::uint16_t close_with_ = 0;  // asked for by close_later
     State state_ = State::open;

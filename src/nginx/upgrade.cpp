@@ -68,15 +68,15 @@ bool send_101(ngx_http_request_t* r, const HandshakeResult& handshake, bool prot
         (!extensions.empty() && !add_header(r, "Sec-WebSocket-Extensions", view(extension)))) {
         return false;
     }
-    if (ngx_http_send_header(r) != NGX_OK) return false;
+    // NGX_AGAIN: TLS keeps it until the flush below.
+    const ngx_int_t rc = ngx_http_send_header(r);
+    if (rc == NGX_ERROR || rc > NGX_OK) return false;
     if (ngx_http_send_special(r, NGX_HTTP_FLUSH) == NGX_ERROR) return false;
     return !r->connection->buffered && r->out == nullptr;
 }
 
-// Counts the connection for every rooms_max_connections of the location. false: one is full, and
-// nothing stays counted.
-bool count_connection(ngx_http_request_t* r, Worker& worker, const LocationConf& conf,
-                      std::vector<std::uint64_t>& keys) {
+// Counts the connection for every rooms_max_connections of the location. false: one is full.
+bool count_connection(ngx_http_request_t* r, Worker& worker, const LocationConf& conf, HeldLimits& limits) {
     if (conf.connection_limits == nullptr) return true;
     for (const ConnectionLimit& limit : *conf.connection_limits) {
         std::string_view value;
@@ -86,21 +86,27 @@ bool count_connection(ngx_http_request_t* r, Worker& worker, const LocationConf&
         }
         std::string text(reinterpret_cast<const char*>(&limit.id), sizeof limit.id);
         text += value;
-        const std::uint64_t key = worker.zone().hash(text);
-        const ZoneStatus status = worker.zone().limit_add(worker.slot(), key, limit.max);
-        if (status == ZoneStatus::ok) {
-            keys.push_back(key);
-            continue;
-        }
+        const ZoneStatus status =
+            limits.take(worker.zone(), worker.slot(), worker.zone().hash(text), limit.max);
+        if (status == ZoneStatus::ok) continue;
         if (status != ZoneStatus::limit) {
             ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
                           "rooms: no place to count a connection: raise the size in rooms_zone");
         }
-        for (const std::uint64_t counted : keys) worker.zone().limit_release(worker.slot(), counted);
-        keys.clear();
+        limits.release();
         return false;
     }
     return true;
+}
+
+// One that runs beside us (mirror) would end long after we own the connection, and with an error give
+// it back to nginx's handlers.
+bool has_subrequest(const ngx_http_request_t* r) {
+    for (const ngx_http_posted_request_t* posted = r->main->posted_requests; posted != nullptr;
+         posted = posted->next) {
+        if (posted->request != r) return true;
+    }
+    return false;
 }
 
 std::optional<Identity> identify(ngx_http_request_t* r, const LocationConf& conf, const Claims& claims) {
@@ -116,6 +122,11 @@ ngx_int_t upgrade(ngx_http_request_t* r) {
     Worker* worker = Worker::get();
     if (worker == nullptr) return NGX_HTTP_SERVICE_UNAVAILABLE;
     if (r != r->main) return NGX_HTTP_NOT_FOUND;  // a subrequest has no socket of its own
+    if (has_subrequest(r)) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "rooms: a subrequest is still running: no \"mirror\" in a location with \"rooms\"");
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
     const LocationConf& conf = *location_conf(r);
 
     const std::vector<HeaderField> fields = header_fields(r);
@@ -168,7 +179,7 @@ ngx_int_t upgrade(ngx_http_request_t* r) {
         RequestState* state = request_state(r);
         if (state == nullptr || !state->handshake) return NGX_HTTP_INTERNAL_SERVER_ERROR;
         if (verdict == TokenVerdict::accepted) {
-            if (count_connection(r, *worker, conf, opening.limit_keys)) {
+            if (count_connection(r, *worker, conf, opening.limits)) {
                 opening.identity = identify(r, conf, *state->handshake->claims);
             } else if (conf.auth_failure == AuthFailure::http) {
                 return refuse(r, NGX_HTTP_TOO_MANY_REQUESTS, "too many connections");
@@ -186,17 +197,17 @@ ngx_int_t upgrade(ngx_http_request_t* r) {
     }
 
     const bool protocol = offers_protocol(fields, kProtocol);
-    if (!send_101(r, handshake, protocol, extensions.response)) {
-        for (const std::uint64_t key : opening.limit_keys) worker->zone().limit_release(worker->slot(), key);
-        return NGX_HTTP_CLOSE;
-    }
+    if (!send_101(r, handshake, protocol, extensions.response)) return NGX_HTTP_CLOSE;
     const auto* core =
         static_cast<ngx_http_core_loc_conf_t*>(ngx_http_get_module_loc_conf(r, ngx_http_core_module));
     if (core->tcp_nodelay && ngx_tcp_nodelay(r->connection) != NGX_OK) return NGX_HTTP_CLOSE;
-    drop_handshake(r);
-    r->main->count++;
-    worker->open(std::move(opening));
-    return NGX_DONE;
+    // From here no status can be said any more.
+    return guarded(r->connection->log, ngx_int_t{NGX_HTTP_CLOSE}, [&]() -> ngx_int_t {
+        drop_handshake(r);
+        worker->open(std::move(opening));
+        r->main->count++;
+        return NGX_DONE;
+    });
 }
 
 ngx_int_t guarded_upgrade(ngx_http_request_t* r) {

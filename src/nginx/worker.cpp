@@ -61,9 +61,12 @@ ngx_int_t worker_init_process(ngx_cycle_t* cycle) {
         zone->reclaim_dead();
         const auto slot = zone->claim(ngx_pid, Zone::process_start(ngx_pid));
         if (!slot) {
-            ngx_log_error(NGX_LOG_EMERG, cycle->log, 0,
-                          "rooms: more than %uz worker processes share the zone", kZoneSlots);
-            return NGX_ERROR;
+            // To fail here would make nginx do without this worker for good; so it serves all but rooms.
+            ngx_log_error(NGX_LOG_ERR, cycle->log, 0,
+                          "rooms: %uz processes share the zone already, those that take leave included: "
+                          "this one answers 503",
+                          kZoneSlots);
+            return NGX_OK;
         }
         auto worker = std::make_unique<Worker>(std::move(*zone), *slot, generation, cycle->log);
         if (!worker->start()) return NGX_ERROR;

@@ -4,6 +4,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <utility>
+
 #include "core/envelope.hpp"
 #include "core/frame.hpp"
 #include "core/hub.hpp"
@@ -313,11 +315,16 @@ void ZoneBroker::catch_up_all() {
 void ZoneBroker::drain() {
     do {
         positions_.clear();
+        // What was taken out of the mailbox and not given on, for want of memory, is found by position.
+        const bool behind = std::exchange(behind_, true);
         if (zone_.drain(slot_, positions_)) {
             count(Counter::mailbox_overflows);
             catch_up_all();
+        } else if (behind) {
+            catch_up_all();
         }
         for (const std::uint64_t position : positions_) deliver(position);
+        behind_ = false;
     } while (!zone_.arm(slot_));
     ring_pending();
 }

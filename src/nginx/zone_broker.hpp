@@ -53,6 +53,7 @@ private:
     std::vector<Room*> rooms_;              // by the zone's room index
     std::vector<std::uint64_t> positions_;  // scratch of drain()
     time_t told_full_ = 0;                  // the log says so once a second
+    bool behind_ = false;                   // the last drain did not come to its end
 };
 
 // The bells, made by the master before it forks, kept over reloads. NGX_OK or NGX_ERROR.
