@@ -258,7 +258,7 @@ prove: module module-faults unit-build load-build $(NODE_MODULES) $(if $(NGX_NAM
 	@$(call suite,$(MODULE),$(MODULE)-faults,build/tap)
 
 asan: module-asan unit-build load-build $(NODE_MODULES) ## the suite with the module under ASan and UBSan
-	@ROOMS_ASAN=1 $(call suite,$(MODULE)-asan,$(MODULE)-asan,build/tap-asan)
+	@export ROOMS_ASAN=1 && $(call suite,$(MODULE)-asan,$(MODULE)-asan,build/tap-asan)
 
 $(NODE_MODULES): t/package-lock.json
 	@cd t && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
