@@ -129,7 +129,7 @@ void Connection::close_later(CloseCode code, std::string_view reason) {
 }
 
 void Connection::drain(ngx_msec_t window) {
-    if (draining_ || state_ != State::open) return;
+    if (draining_ || state_ != State::open || !started_) return;  // start() will look after itself
     draining_ = true;
     limits_.release();  // who opens the new socket before closing the old one is not one too many
     if (!registered_ || window == 0) {
@@ -140,7 +140,6 @@ void Connection::drain(ngx_msec_t window) {
         const ngx_msec_t after = static_cast<ngx_msec_t>(ngx_random()) % (spread + 1);
         reply(encode_frame(Opcode::text, encode_reconnect(after)));
     }
-    if (started_) settle();
 }
 
 void Connection::on_token_changed() {
@@ -212,12 +211,7 @@ void Connection::on_readable() {
             destroy();
             return;
         }
-        if (!worker_.draining()) {
-            Worker& worker = worker_;
-            const int socket = fd();
-            worker.begin_drain();
-            if (worker.find(socket) != this) return;  // it went at once
-        }
+        if (!worker_.draining()) worker_.begin_drain();
     }
     const bool went_well = guarded(c_->log, false, [this] {
         (void)worker_.now();

@@ -60,7 +60,7 @@ public:
     void close_later(CloseCode code, std::string_view reason);
     // The socket is dead, nothing more can be sent.
     void fail() { broken_ = true; }
-    // The worker takes leave: `reconnect`, and 1012 by `deadline`. No window: 1012 at once.
+    // The worker takes leave: `reconnect`, and 1012 when `window` is over. No window: 1012 at once.
     void drain(ngx_msec_t window);
     // The token is another one.
     void on_token_changed();
