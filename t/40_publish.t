@@ -238,7 +238,7 @@ def _():
             got = json.loads(text)
             tap.is_((got["type"], got["room"], got["offset"], got["kept"]), ("x", room, number, 1), part)
             tap.ok(got["timestamp"] > 1.6e12, "timestamp")
-            tap.ok("evil" not in text and "session:0" not in text and "99" not in text, f"nothing of it: {text}")
+            tap.ok("evil" not in text and "session:0" not in text and "99" not in text.replace(str(got["timestamp"]), ""), f"nothing of it: {text}")
             tap.is_(json.loads(text, object_pairs_hook=lambda pairs: len(pairs) == len(dict(pairs))), True, "no name twice")
 
 
