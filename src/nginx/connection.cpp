@@ -155,10 +155,7 @@ Monotonic Connection::token_end() const {
     const std::int64_t expires = client_.identity.expires_at_ms();
     if (expires == 0 || !registered_) return 0;
     const std::int64_t end = expires + conf_->token.leeway_s * 1000;
-    const ngx_time_t* time = ngx_timeofday();
-    const std::int64_t wall =
-        static_cast<std::int64_t>(time->sec) * 1000 + static_cast<std::int64_t>(time->msec);
-    return ngx_current_msec + static_cast<Monotonic>(std::max<std::int64_t>(end - wall, 0));
+    return ngx_current_msec + static_cast<Monotonic>(std::max<std::int64_t>(end - wall_ms(), 0));
 }
 
 // Deadlines mostly move away: a node that is met too early is placed again, which is cheaper than

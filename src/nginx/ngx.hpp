@@ -12,6 +12,7 @@ extern "C" {
 extern ngx_module_t ngx_http_rooms_module;
 }
 
+#include <cstdint>
 #include <string_view>
 
 namespace rooms {
@@ -38,6 +39,12 @@ inline ngx_str_t copy_to_pool(ngx_pool_t* pool, std::string_view text) {
     ngx_str_t result = ngx_view(text);
     result.data = ngx_pstrdup(pool, &result);
     return result;
+}
+
+// Milliseconds since 1970, as of the beginning of this turn.
+inline std::int64_t wall_ms() {
+    const ngx_time_t* now = ngx_timeofday();
+    return static_cast<std::int64_t>(now->sec) * 1000 + static_cast<std::int64_t>(now->msec);
 }
 
 inline char* conf_error() { return static_cast<char*>(NGX_CONF_ERROR); }

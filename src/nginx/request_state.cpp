@@ -16,11 +16,6 @@ constexpr std::string_view kDefaultArgument = "token";
 // Its address marks the state among the pool's cleanups.
 void destroy_state(void* data) { static_cast<RequestState*>(data)->~RequestState(); }
 
-std::int64_t wall_ms() {
-    const ngx_time_t* now = ngx_timeofday();
-    return static_cast<std::int64_t>(now->sec) * 1000 + static_cast<std::int64_t>(now->msec);
-}
-
 std::optional<std::string_view> token_in_protocols(ngx_http_request_t* r) {
     std::vector<HeaderField> fields;
     for_each_header(r, [&](const ngx_table_elt_t& header) {

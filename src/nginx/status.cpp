@@ -95,11 +95,6 @@ std::uint64_t uptime_seconds() {
     return std::max(seconds, start / per_second) - start / per_second;
 }
 
-std::int64_t wall_ms() {
-    const ngx_time_t* now = ngx_timeofday();
-    return static_cast<std::int64_t>(now->sec) * 1000 + static_cast<std::int64_t>(now->msec);
-}
-
 StatusReport collect(Worker& worker, const MainConf& conf, bool with_rooms) {
     StatusReport report;
     Zone& zone = worker.zone();

@@ -161,10 +161,7 @@ void Worker::stop() {
 }
 
 Now Worker::now() {
-    const ngx_time_t* time = ngx_timeofday();
-    Now now;
-    now.wall_ms = static_cast<std::int64_t>(time->sec) * 1000 + static_cast<std::int64_t>(time->msec);
-    now.steady_ms = ngx_current_msec;
+    const Now now{wall_ms(), ngx_current_msec};
     hub_.set_now(now);
     return now;
 }

@@ -46,7 +46,6 @@ public:
     [[nodiscard]] Wheel& wheel() { return wheel_; }
     [[nodiscard]] Now now();  // and tells the hub
     [[nodiscard]] std::span<char> receive_buffer() { return {buffer_.get(), kReceiveBuffer}; }
-    [[nodiscard]] std::size_t connection_count() const { return connection_count_; }
     [[nodiscard]] bool draining() const { return draining_; }
     [[nodiscard]] std::uint64_t next_client_id();
 

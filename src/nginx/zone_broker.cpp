@@ -21,11 +21,6 @@ constexpr std::string_view kZoneFull = "the zone is full: raise the size in room
 int bells[kZoneSlots];
 bool bells_made = false;
 
-std::int64_t wall_ms() {
-    const ngx_time_t* now = ngx_timeofday();
-    return static_cast<std::int64_t>(now->sec) * 1000 + static_cast<std::int64_t>(now->msec);
-}
-
 // The slab header stays, because the master's force-unlock after a crash looks at its mutex; the slab
 // behind it is never used, the zone lies over its pages.
 struct Block {
