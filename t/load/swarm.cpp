@@ -1,12 +1,25 @@
 // A swarm of pages: thousands of WebSockets in one process, each a member of one room, each coming
 // back by position whenever its socket ends, as contract and client do it.
 //
-//   swarm PORT SECRET_FILE FIRST COUNT ROOM_SIZE LOG
+//   swarm PORT SECRET_FILE FIRST COUNT ROOM_SIZE LOG [FIRST_ROOM]
 //
-// Client i (FIRST <= i < FIRST + COUNT) is in session:r<i / ROOM_SIZE>. Every event, gap, close and
-// broken promise (an offset that is not the next of its socket) becomes a JSON line of LOG, `t` being the
-// monotonic clock. Ten times a second a line on stdout says how many are live, how many events and closes
-// have come, and the log is flushed; stdin's end is the end.
+// Client i (FIRST <= i < FIRST + COUNT) is in session:r<i / ROOM_SIZE>; with FIRST_ROOM in
+// session:r<FIRST_ROOM + (i - FIRST) / ROOM_SIZE>, so that swarms of several hosts can share rooms.
+//
+// Each thing that happens to a client becomes a JSON line of LOG, `t` being the monotonic clock:
+//   start        joined for the first time: room, epoch, offset
+//   event        handed to the page: epoch, offset, id. What a page's second socket brings again while it
+//                changes sockets is not; what one socket repeats is
+//   gap          told while connected: room, epoch, offset, reason. The page's position from then on
+//   reset        recovered:false at its return: room, epoch, offset. Likewise
+//   unavailable  a subscribe to be tried again, which is done on the same socket in 100 to 200 ms
+//   close        code
+//   refused      no socket was had: why
+//   broken       a promise: offset, why (a hole, a repeat, another room's event, an error)
+//   leave        went away without a word, as it was told to
+// Ten times a second a line on stdout gives the numbers of them, and the log is flushed. Lines on stdin:
+// "leave N N …" takes these clients' sockets away, "return" lets them come back with their positions; its
+// end is the end.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
@@ -34,6 +47,7 @@
 #include <queue>
 #include <random>
 #include <set>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -80,7 +94,9 @@ struct Socket {
     bool live = false;
     bool closed = false;     // a Close has been seen or sent
     double deadline = 0;     // of the handshake
+    std::string epoch;       // of what it brings; before it is live: of the position it asks from
     std::uint64_t next = 0;  // the offset that must come next; 0: any may
+    std::uint64_t serial = 0;
 };
 
 struct Client {
@@ -92,11 +108,13 @@ struct Client {
     std::unique_ptr<Socket> current;
     std::unique_ptr<Socket> next;  // on its way to replace it
     bool queued = false;
+    bool away = false;
 };
 
 class Swarm {
 public:
-    Swarm(int port, const std::string& secret, int first, int count, int room_size, const char* log)
+    Swarm(int port, const std::string& secret, int first, int count, int room_size, const char* log,
+          int first_room)
         : log_(fopen(log, "w")), epoll_(epoll_create1(0)), random_(static_cast<unsigned>(first) + 1) {
         address_.sin_family = AF_INET;
         address_.sin_port = htons(static_cast<std::uint16_t>(port));
@@ -105,7 +123,8 @@ public:
         for (int i = 0; i < count; ++i) {
             Client& client = clients_[static_cast<std::size_t>(i)];
             client.index = first + i;
-            client.room = "session:r" + std::to_string(client.index / room_size);
+            const int room = first_room < 0 ? client.index / room_size : first_room + i / room_size;
+            client.room = "session:r" + std::to_string(room);
             client.token = mint(secret, "u" + std::to_string(client.index));
             wake(client, 0);
         }
@@ -121,6 +140,12 @@ public:
                 client.queued = false;
                 open(client);
             }
+            while (!asking_.empty() && asking_.top().first <= at) {
+                const auto [client, serial] = asking_.top().second;
+                asking_.pop();
+                for (Socket* socket : {client->next.get(), client->current.get()})
+                    if (socket && socket->serial == serial) subscribe(*socket);
+            }
             epoll_event events[512];
             const int ready = epoll_wait(epoll_, events, 512, 20);
             for (int i = 0; i < ready; ++i) read(*static_cast<Socket*>(events[i].data.ptr));
@@ -128,12 +153,21 @@ public:
             if (at >= report) {
                 report = at + 0.1;
                 expire(at);
-                printf("live %zu received %zu closes %zu\n", live_, received_, closes_);
+                printf("live %zu received %zu closes %zu gaps %zu resets %zu unavailable %zu away %zu\n",
+                       live_, received_, closes_, gaps_, resets_, unavailable_, away_);
                 fflush(stdout);
                 fflush(log_);
                 pollfd in{0, POLLIN, 0};
-                char text[64];
-                if (poll(&in, 1, 0) == 1 && ::read(0, text, sizeof text) <= 0) break;
+                char text[4096];
+                ssize_t n = 1;
+                while (n > 0 && poll(&in, 1, 0) == 1) {
+                    n = ::read(0, text, sizeof text);
+                    if (n > 0) typed_.append(text, static_cast<std::size_t>(n));
+                }
+                if (n <= 0) break;
+                for (std::size_t end; (end = typed_.find('\n')) != std::string::npos;
+                     typed_.erase(0, end + 1))
+                    obey(typed_.substr(0, end));
             }
         }
         fclose(log_);
@@ -141,6 +175,35 @@ public:
     }
 
 private:
+    void obey(const std::string& line) {
+        std::istringstream words(line);
+        std::string command;
+        words >> command;
+        if (command == "leave") {
+            for (int index; words >> index;)
+                leave(clients_[static_cast<std::size_t>(index - clients_.front().index)]);
+        } else if (command == "return") {
+            for (Client& client : clients_) {
+                if (client.away) wake(client, static_cast<double>(random_() % 100) / 1000);
+                client.away = false;
+            }
+            away_ = 0;
+        }
+    }
+
+    void leave(Client& client) {
+        if (client.away) return;
+        client.away = true;
+        ++away_;
+        fprintf(log_, "{\"t\":%.4f,\"c\":%d,\"kind\":\"leave\"}\n", now(), client.index);
+        if (client.next) --opening_;
+        for (auto* socket : {&client.next, &client.current}) {
+            if (!*socket) continue;
+            drop(**socket);
+            doomed_.push_back(std::move(*socket));
+        }
+    }
+
     void wake(Client& client, double after) {
         if (client.queued) return;
         client.queued = true;
@@ -148,9 +211,10 @@ private:
     }
 
     void open(Client& client) {
-        if (client.next) return;
+        if (client.next || client.away) return;
         auto socket = std::make_unique<Socket>();
         socket->client = &client;
+        socket->serial = ++serial_;
         socket->fd = ::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
         socket->deadline = now() + kHandshakeTimeout;
         const int one = 1;
@@ -276,7 +340,7 @@ private:
                                                 : static_cast<unsigned char>(payload[0]) << 8 |
                                                       static_cast<unsigned char>(payload[1]);
             if (!socket.closed) {
-                fprintf(log_, "{\"t\":%.3f,\"c\":%d,\"kind\":\"close\",\"code\":%d}\n", now(),
+                fprintf(log_, "{\"t\":%.4f,\"c\":%d,\"kind\":\"close\",\"code\":%d}\n", now(),
                         socket.client->index, code);
                 send_frame(socket, 8, payload);
                 ++closes_;
@@ -288,7 +352,7 @@ private:
             json_error_t error;
             json_t* message = json_loadb(payload.data(), payload.size(), 0, &error);
             if (message == nullptr) {
-                fprintf(log_, "{\"t\":%.3f,\"c\":%d,\"kind\":\"broken\",\"why\":\"not JSON\"}\n", now(),
+                fprintf(log_, "{\"t\":%.4f,\"c\":%d,\"kind\":\"broken\",\"why\":\"not JSON\"}\n", now(),
                         socket.client->index);
             } else {
                 on_message(socket, message);
@@ -304,51 +368,104 @@ private:
         const char* type = json_string_value(json_object_get(message, "type"));
         const std::string kind = type ? type : "";
         if (kind == "connected") {
-            std::string subscribe = R"({"type":"subscribe","room":")" + client.room + "\"";
-            if (!client.epoch.empty()) {
-                subscribe += R"(,"since":{"epoch":")" + client.epoch + R"(","offset":)" +
-                             std::to_string(client.offset) + "}";
-                socket.next = client.offset + 1;
-            }
-            send_frame(socket, 1, subscribe + "}");
+            subscribe(socket);
         } else if (kind == "subscribed") {
-            const json_t* recovered = json_object_get(message, "recovered");
-            if (recovered && !json_is_true(recovered)) tell(client, "lost", 0, "recovered:false");
-            if (client.epoch.empty()) {
-                client.offset =
-                    static_cast<std::uint64_t>(json_integer_value(json_object_get(message, "offset")));
-                socket.next = client.offset + 1;
-                fprintf(log_, "{\"t\":%.3f,\"c\":%d,\"kind\":\"start\",\"offset\":%llu}\n", now(),
-                        client.index, static_cast<unsigned long long>(client.offset));
-            }
-            client.epoch = json_string_value(json_object_get(message, "epoch"));
-            take_over(socket);
+            on_subscribed(socket, message);
         } else if (kind == "gap") {
-            tell(client, "lost", 0, "gap");
+            ++gaps_;
+            move(socket, "gap", message);
         } else if (kind == "reconnect") {
             const double after =
                 static_cast<double>(json_integer_value(json_object_get(message, "afterMs"))) / 1000;
             wake(client, after);
         } else if (kind == "error") {
-            tell(client, "broken", 0, json_string_value(json_object_get(message, "code")));
-        } else if (const json_t* offset_json = json_object_get(message, "offset")) {
-            const auto offset = static_cast<std::uint64_t>(json_integer_value(offset_json));
-            const char* room = json_string_value(json_object_get(message, "room"));
-            if (!room || client.room != room) tell(client, "broken", offset, "another room's event");
-            if (socket.next != 0 && offset != socket.next)
-                tell(client, "broken", offset, offset < socket.next ? "repeat" : "hole");
-            socket.next = offset + 1;
-            if (offset <= client.offset) return;  // came on the other socket already
-            client.offset = offset;
-            ++received_;
-            const char* id = json_string_value(json_object_get(message, "id"));
-            fprintf(log_, "{\"t\":%.3f,\"c\":%d,\"kind\":\"event\",\"offset\":%llu,\"id\":\"%s\"}\n", now(),
-                    client.index, static_cast<unsigned long long>(offset), id ? id : "");
+            const std::string code = text_of(message, "code");
+            if (code != "unavailable" || !json_is_true(json_object_get(message, "retryable")) || socket.live)
+                return tell(client, "broken", 0, code.c_str());
+            ++unavailable_;
+            tell(client, "unavailable", 0, code.c_str());
+            socket.deadline = -(now() + kHandshakeTimeout);
+            asking_.push(
+                {now() + 0.1 + static_cast<double>(random_() % 100) / 1000, {&client, socket.serial}});
+        } else if (json_object_get(message, "offset")) {
+            on_event(socket, message);
         }
     }
 
+    void subscribe(Socket& socket) {
+        const Client& client = *socket.client;
+        std::string text = R"({"type":"subscribe","room":")" + client.room + "\"";
+        if (!client.epoch.empty()) {
+            text += R"(,"since":{"epoch":")" + client.epoch + R"(","offset":)" +
+                    std::to_string(client.offset) + "}";
+            socket.epoch = client.epoch;
+            socket.next = client.offset + 1;
+        }
+        send_frame(socket, 1, text + "}");
+    }
+
+    static std::uint64_t offset_of(const json_t* message) {
+        return static_cast<std::uint64_t>(json_integer_value(json_object_get(message, "offset")));
+    }
+
+    static std::string text_of(const json_t* message, const char* name) {
+        const char* text = json_string_value(json_object_get(message, name));
+        return text ? text : "";
+    }
+
+    void on_subscribed(Socket& socket, const json_t* message) {
+        Client& client = *socket.client;
+        if (client.epoch.empty()) {
+            move(socket, "start", message);
+        } else if (!json_is_true(json_object_get(message, "recovered"))) {
+            ++resets_;
+            move(socket, "reset", message);
+        } else if (text_of(message, "epoch") != socket.epoch) {
+            tell(client, "broken", 0, "recovered into another epoch");
+        }
+        take_over(socket);
+    }
+
+    // The page is told its position anew.
+    void move(Socket& socket, const char* kind, const json_t* message) {
+        Client& client = *socket.client;
+        const std::string epoch = text_of(message, "epoch");
+        const std::uint64_t offset = offset_of(message);
+        fprintf(log_,
+                "{\"t\":%.4f,\"c\":%d,\"kind\":\"%s\",\"room\":\"%s\",\"epoch\":\"%s\",\"offset\":%llu,"
+                "\"reason\":\"%s\"}\n",
+                now(), client.index, kind, client.room.c_str(), epoch.c_str(),
+                static_cast<unsigned long long>(offset), text_of(message, "reason").c_str());
+        if (strcmp(kind, "gap") == 0 && text_of(message, "room") != client.room)
+            tell(client, "broken", offset, "another room's gap");
+        // While sockets change, the other one may have been ahead.
+        const bool other = client.current && client.current.get() != &socket;
+        if (!other || epoch != client.epoch || offset > client.offset) client.offset = offset;
+        client.epoch = epoch;
+        socket.epoch = epoch;
+        socket.next = offset + 1;
+    }
+
+    void on_event(Socket& socket, const json_t* message) {
+        Client& client = *socket.client;
+        const std::uint64_t offset = offset_of(message);
+        if (text_of(message, "room") != client.room) tell(client, "broken", offset, "another room's event");
+        const bool repeated = offset < socket.next;
+        if (socket.next != 0 && offset != socket.next)
+            tell(client, "broken", offset, repeated ? "repeat" : "hole");
+        if (!repeated) socket.next = offset + 1;
+        // The other socket has brought it, or has been told of a newer epoch.
+        if (socket.epoch != client.epoch || (offset <= client.offset && !repeated)) return;
+        client.offset = std::max(client.offset, offset);
+        ++received_;
+        fprintf(log_,
+                "{\"t\":%.4f,\"c\":%d,\"kind\":\"event\",\"epoch\":\"%s\",\"offset\":%llu,\"id\":\"%s\"}\n",
+                now(), client.index, client.epoch.c_str(), static_cast<unsigned long long>(offset),
+                text_of(message, "id").c_str());
+    }
+
     void tell(const Client& client, const char* kind, std::uint64_t offset, const char* why) {
-        fprintf(log_, "{\"t\":%.3f,\"c\":%d,\"kind\":\"%s\",\"offset\":%llu,\"why\":\"%s\"}\n", now(),
+        fprintf(log_, "{\"t\":%.4f,\"c\":%d,\"kind\":\"%s\",\"offset\":%llu,\"why\":\"%s\"}\n", now(),
                 client.index, kind, static_cast<unsigned long long>(offset), why);
     }
 
@@ -381,7 +498,7 @@ private:
     void end(Socket& socket) {
         Client& client = *socket.client;
         if (!socket.closed && socket.upgraded) {
-            fprintf(log_, "{\"t\":%.3f,\"c\":%d,\"kind\":\"close\",\"code\":1006}\n", now(), client.index);
+            fprintf(log_, "{\"t\":%.4f,\"c\":%d,\"kind\":\"close\",\"code\":1006}\n", now(), client.index);
             ++closes_;
         }
         drop(socket);
@@ -412,18 +529,26 @@ private:
     std::mt19937 random_;
     std::deque<Client> clients_;
     std::priority_queue<Waiting, std::vector<Waiting>, std::greater<>> sleeping_;
+    using Asking = std::pair<double, std::pair<Client*, std::uint64_t>>;  // when, whose, on which socket
+    std::priority_queue<Asking, std::vector<Asking>, std::greater<>> asking_;
     std::vector<std::unique_ptr<Socket>> doomed_;  // events of this turn may still name them
     std::size_t opening_ = 0;
     std::size_t live_ = 0;
     std::size_t received_ = 0;
     std::size_t closes_ = 0;
+    std::size_t gaps_ = 0;
+    std::size_t resets_ = 0;
+    std::size_t unavailable_ = 0;
+    std::size_t away_ = 0;
+    std::string typed_;
+    std::uint64_t serial_ = 0;
 };
 
 }  // namespace
 
 int main(int argc, char** argv) {
-    if (argc != 7) {
-        fprintf(stderr, "usage: swarm PORT SECRET_FILE FIRST COUNT ROOM_SIZE LOG\n");
+    if (argc != 7 && argc != 8) {
+        fprintf(stderr, "usage: swarm PORT SECRET_FILE FIRST COUNT ROOM_SIZE LOG [FIRST_ROOM]\n");
         return 2;
     }
     rlimit limit{};
@@ -432,5 +557,7 @@ int main(int argc, char** argv) {
     setrlimit(RLIMIT_NOFILE, &limit);
     std::ifstream file(argv[2]);
     const std::string secret((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-    return Swarm(atoi(argv[1]), secret, atoi(argv[3]), atoi(argv[4]), atoi(argv[5]), argv[6]).run();
+    return Swarm(atoi(argv[1]), secret, atoi(argv[3]), atoi(argv[4]), atoi(argv[5]), argv[6],
+                 argc == 8 ? atoi(argv[7]) : -1)
+        .run();
 }
