@@ -8,6 +8,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from rooms import http, jwt, tap, wait_until, ws          # noqa: E402
 from rooms.nginx import Nginx                             # noqa: E402
+from rooms.redis import Redis                             # noqa: E402
 
 OTHER = b"another secret of the tests, also of thirty-two octets"
 KID = b"the secret of the key that has a kid, which is long enough"
@@ -607,6 +608,28 @@ def _():
         with opened(path) as page:
             page.send_text('{"type":"ping"}' + " " * 300)
             page.expect_closed(1009)
+
+
+@tap.case("rooms_redis: hosts with the same servers and prefix share their rooms, others do not")
+def _():
+    locations = "location = /ws { rooms; } location = /publish { rooms_publish; } location = /status { rooms_status; }"
+    with Redis() as redis:
+        hosts = [Nginx(locations, http=f"rooms_redis {redis.url} {more}; rooms_jwt_key HS256 @DIR@/secret; rooms_allow *;",
+                       files={"secret": jwt.SECRET}, name=f"rooms_redis {more}") for more in ("", "prefix=rooms", "prefix=other")]
+        pages = [ws.connect(host, "/ws", token=jwt.mint(sub="u")) for host in hosts]
+        for page in pages:
+            page.expect(type="connected")
+            page.send_json(type="subscribe", room="session:1")
+            page.expect(type="subscribed")
+        tap.is_(http.publish(hosts[0], {"room": "session:1", "type": "x"})["offset"], 1)
+        pages[0].expect(type="x", offset=1)
+        pages[1].expect(type="x", offset=1)
+        pages[2].expect_nothing()
+        tap.is_(http.publish(hosts[2], {"room": "session:1", "type": "y"})["offset"], 1)
+        pages[2].expect(type="y", offset=1)
+        pages[0].expect_nothing()
+        tap.is_(http.status(hosts[0])["redis"]["server"], redis.url, "server in the status")
+        tap.is_([host.stop() for host in hosts], [[], [], []], "problems")
 
 
 # --- last, for it replaces the workers

@@ -5,13 +5,15 @@ import re
 import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from rooms import jwt, tap                                # noqa: E402
-from rooms.nginx import Nginx                             # noqa: E402
+from rooms.nginx import Nginx, make_certificate           # noqa: E402
 
 server = Nginx(start=False, files={
     "secret": jwt.SECRET, "short": b"too short", "open": jwt.SECRET, "empty": b"",
     "backend": b"a backend's secret, long enough\n", "three": b"\n".join([b"a backend's secret %d" % n for n in range(3)]),
-    "jwks": b'{"keys":[]}', "broken.json": b"{"})
+    "jwks": b'{"keys":[]}', "broken.json": b"{", "password": b"a password of Redis\n",
+    "two_passwords": b"a password of Redis\nanother\n", "newline": b"\n"})
 os.chmod(server.path("open"), 0o644)
+make_certificate(server.dir)
 ec = jwt.Key(server.dir, "ES256")
 rsa = jwt.Key(server.dir, "RS256", bits=1024, name="small")
 
@@ -143,6 +145,56 @@ IN_HTTP = [
     ("rooms_claim", "$Rooms_Room_Id x", r"for example \$tenant"),
     ("rooms_claim", '$tenant ""', "for example tenantId"),
 ]
+# The password in each is XYZZYPLUGH, or XYZZY and PLUGH: no message may quote it.
+REDIS = [
+    ("localhost:6379", "begins with redis://"),
+    ("http://XYZZYPLUGH@localhost", "begins with redis://"),
+    ("redis://", "the host is missing"),
+    ("redis://:XYZZYPLUGH@", "the host is missing"),
+    ("redis://127.0.0.1:0", "from 1 to 65535"),
+    ("redis://127.0.0.1:XYZZYPLUGH", "from 1 to 65535"),
+    ("redis://127.0.0.256", "looks like an IPv4 address"),
+    ("redis://::1", r"stands in \[ \]"),
+    ("redis://127.0.0.1/x", "/DB"),
+    ("redis://:XYZZY@PLUGH@127.0.0.1", "%40"),
+    ("redis://:XYZZY/PLUGH@127.0.0.1", "%2F"),
+    ('"redis://:XYZZY#PLUGH@127.0.0.1"', "%23"),
+    ("redis://:XYZZYPLUGH%@127.0.0.1", "%25"),
+    ("redis://user:@127.0.0.1", "password is empty"),
+    ("redis://127.0.0.1,127.0.0.2", "sentinel://HOST,HOST/NAME or cluster://HOST,HOST"),
+    ("redis://user@127.0.0.1", "a user needs a password"),
+    ("redis://127.0.0.1 user=rooms", "a user needs a password"),
+    ("redis://rooms.invalid", 'host "rooms.invalid" not found'),
+    ("cluster://127.0.0.1,rooms.invalid", 'host "rooms.invalid" not found'),
+    ("unix:redis.sock", "absolute path"),
+    ("unix:/" + 107 * "x", "at most 107"),
+    ("sentinel://127.0.0.1", "/NAME"),
+    ("cluster://127.0.0.1/0", "only database 0"),
+    ("cluster://127.0.0.1 db=0", "only database 0"),
+    ("cluster://127.0.0.1,127.0.0.1", "server 2: it is named twice"),
+    ("unix:/r.sock prefix=", "1 to 64 letters"),
+    ("'unix:/r.sock' 'prefix={rooms}'", "1 to 64 letters"),
+    ("unix:/r.sock prefix=a prefix=b", '"prefix=" is duplicate'),
+    ("unix:/r.sock db=x", "number of a database"),
+    ("redis://127.0.0.1/1 db=2", 'in its URL and a "db="'),
+    ("unix:/r.sock user=", "user=rooms"),
+    ("redis://a:XYZZYPLUGH@127.0.0.1 user=b", 'in its URL and a "user="'),
+    ("unix:/r.sock password_file=", "name of a file"),
+    ("unix:/r.sock password_file=@DIR@/nowhere", "No such file"),
+    ("unix:/r.sock password_file=@DIR@/empty", "one line"),
+    ("unix:/r.sock password_file=@DIR@/newline", "one line"),
+    ("unix:/r.sock password_file=@DIR@/two_passwords", "one line"),
+    ("redis://:XYZZYPLUGH@127.0.0.1 password_file=@DIR@/password", 'in its URL and a "password_file="'),
+    ("unix:/r.sock password=XYZZYPLUGH", "password_file=FILE"),
+    ("unix:/r.sock XYZZYPLUGH", "only prefix=NAME"),
+    ("unix:/r.sock unix:/s.sock", "only prefix=NAME"),
+    ("redis://127.0.0.1 ca=@DIR@/server.crt", "rediss://"),
+    ("unix:/r.sock ca=@DIR@/server.crt", "a unix socket has no TLS"),
+    ("rediss://127.0.0.1 ca=", "ca=FILE"),
+    ("rediss://127.0.0.1 ca=@DIR@/nowhere", 'cannot read ".*/nowhere": No such file'),
+    ("rediss://127.0.0.1 ca=@DIR@/secret", "certificate"),
+]
+IN_HTTP += [("rooms_redis", arguments, right) for arguments, right in REDIS]
 for name, arguments, right in IN_HTTP:
     tap.add(f"{name} {arguments}: refused", refused, name, right, f"\n{name} {arguments};\n")
 
@@ -170,7 +222,7 @@ ONCE = ["rooms", "rooms_echo", "rooms_publish", "rooms_status", "rooms_jwt_token
 for line in ONCE:
     tap.add(f"{line.split()[0]} twice in one place: refused", refused, line.split()[0], "is duplicate", "",
             location(f"{KEY}\n{line};\n{line};"))
-for line in ("rooms_zone a:1m", "rooms_history session:* size=1", "rooms_claim $t tenantId"):
+for line in ("rooms_zone a:1m", "rooms_history session:* size=1", "rooms_claim $t tenantId", "rooms_redis unix:/r.sock"):
     tap.add(f"{line.split()[0]} twice: refused", refused, line.split()[0], "is duplicate", f"\n{line};\n{line};\n")
 
 HANDLERS = ["rooms", "rooms_echo", "rooms_publish", "rooms_status"]
@@ -185,7 +237,7 @@ for name in HANDLERS:
                 location(f"{KEY}\n{other};\n{name};"), at=f"{name};")
 for name in HANDLERS:
     tap.add(f"{name} outside of a location: refused", refused, name, "not allowed here", "", "", f"\n{name};\n")
-for line in ("rooms_zone a:1m", "rooms_history session:* size=1", "rooms_claim $t tenantId"):
+for line in ("rooms_zone a:1m", "rooms_history session:* size=1", "rooms_claim $t tenantId", "rooms_redis unix:/r.sock"):
     tap.add(f"{line.split()[0]} in a server: refused", refused, line.split()[0], "not allowed here", "", "", f"\n{line};\n")
 
 tap.add("rooms without any key: refused, and rooms_jwt_key is named", refused, '"rooms"', "rooms_jwt_key", "",
@@ -238,12 +290,30 @@ def _():
     tap.like(said, r'\[warn\].*"rooms_publish".*/backend".*chmod 0640')
     os.chmod(server.path("backend"), 0o640)
     tap.unlike(accepted("", location("rooms_publish secret=@DIR@/backend;")), "warn")
+    os.chmod(server.path("password"), 0o644)
+    said = accepted("rooms_redis unix:/r.sock password_file=@DIR@/password;")
+    tap.like(said, r'\[warn\].*"rooms_redis".*/password".*chmod 0640')
+    os.chmod(server.path("password"), 0o600)
+    tap.unlike(accepted("rooms_redis unix:/r.sock password_file=@DIR@/password;"), "warn")
     os.chmod(ec.public, 0o644)
     tap.unlike(accepted("", location(f"rooms; rooms_jwt_key ES256 {ec.public};")), "warn")
 
 
+@tap.case("rooms_redis of every kind, with all that may stand behind the URL: accepted")
+def _():
+    for line in ("redis://127.0.0.1", "redis://localhost:6380/2 prefix=App-1_x.y:z", "redis://us%65r:p%40ss@[::1]:6379/0",
+                 "redis://:password@127.0.0.1 user=rooms db=3", "unix:/run/redis.sock user=rooms password_file=@DIR@/password db=3",
+                 "rediss://127.0.0.1", "rediss://localhost ca=@DIR@/server.crt", "rediss://localhost ca=server.crt",
+                 "sentinel://127.0.0.1,localhost:26380/my-master", "sentinel://u:p@127.0.0.1/m db=1 ca=@DIR@/server.crt",
+                 "cluster://127.0.0.1:7000,127.0.0.1:7001 ca=@DIR@/server.crt"):
+        tap.unlike(accepted(f"rooms_redis {line};"), r"\[(warn|error|alert)\]")
+
+
 @tap.case("no message quotes a secret")
 def _():
+    for arguments, _right in REDIS:
+        _, said = server.test_config(http=f"rooms_redis {arguments};")
+        tap.unlike(said, "XYZZY|PLUGH|a password of Redis|another")
     for line in ("rooms_jwt_key HS256 @DIR@/short", "rooms_publish secret=@DIR@/three"):
         _, said = server.test_config(locations=location(line + ";"))
         tap.unlike(said, "too short\\b|a backend's secret")

@@ -541,7 +541,7 @@ def _():
     error_of(post(big), 413, "too_large")
 
 
-@tap.case("a zone full of young ids refuses a publication with an id: 503, Retry-After, and a log line that says what to raise")
+@tap.zone_case("a zone full of young ids refuses a publication with an id: 503, Retry-After, and a log line that says what to raise")
 def _():
     cap = http.status(small)["zone"]["ids"]["cap"]
     for start in range(0, cap, 1000):
@@ -563,7 +563,7 @@ def _():
     tap.is_(response.json["results"][1]["error"]["code"], "unavailable", "its second")
 
 
-@tap.case("a zone without a place for another room refuses it with 503, and takes what goes to the rooms it has")
+@tap.zone_case("a zone without a place for another room refuses it with 503, and takes what goes to the rooms it has")
 def _():
     zone = http.status(small)["zone"]["rooms"]
     names = [f"session:f{number}" for number in range(zone["cap"] - zone["used"] + 3)]
@@ -576,7 +576,7 @@ def _():
     tap.is_(http.publish(small, event(names[0]))["offset"], 2, "a room it has")
 
 
-@tap.case("an event larger than the zone takes is 413 and names the directive")
+@tap.zone_case("an event larger than the zone takes is 413 and names the directive")
 def _():
     response = http.publish(small, {"room": "session:1", "type": "x", "data": {"a": "x" * 600000}}, expect=None)
     tap.like(error_of(response, 413, "too_large"), "rooms_zone", "message")

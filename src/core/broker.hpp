@@ -44,6 +44,7 @@ struct PublishAnswer {
     Position position;
     std::uint32_t subscribers = 0;  // members on this host
     std::string_view reason;        // what the operator can do, where status is not ok
+    bool logged = false;            // the operator has been told
 };
 
 using PublishDone = std::function<void(std::span<const PublishAnswer>)>;
@@ -100,6 +101,13 @@ public:
     virtual void release(Room& room) = 0;
 
     virtual void presence(std::string_view room, PresenceDone done) = 0;
+
+    // Once, before the first request: from now on the sink is called.
+    virtual void start() {}
+    // The end of a turn of the event loop in which there was something to do.
+    virtual void end_turn() {}
+    // Every few seconds, and when processes have come or gone.
+    virtual void sweep() {}
 };
 
 }  // namespace rooms

@@ -44,7 +44,8 @@ struct Client {
     std::uint64_t messages_out = 0;  // of rooms already left, and replies
     std::uint64_t bytes_out = 0;
     std::int32_t handle = -1;
-    std::uint32_t joined = 0;  // rooms joined so far
+    std::uint32_t joined = 0;   // rooms joined so far
+    std::uint32_t waiting = 0;  // subscribes that wait for the broker (Hub's)
     RateMeter rate;
     std::uint32_t refused = 0;  // messages over the rate since the last that was not
     Encoding encoding = 0;      // the form of frames that it is sent

@@ -42,9 +42,21 @@ struct Hub::Waiting {
     Room* room = nullptr;
     std::string user;
     std::string ref;
+    std::size_t index = 0;  // in waiting_
     bool with_position = false;
     bool cancelled = false;
 };
+
+// With many hosts thousands of clients may wait at once: who waits for nothing is not looked for.
+template <typename Visit>
+void Hub::for_each_waiting(const Client& client, Visit&& visit) {
+    std::uint32_t left = client.waiting;
+    for (std::size_t i = waiting_.size(); left != 0 && i-- > 0;) {
+        if (waiting_[i]->client_id != client.id) continue;
+        visit(*waiting_[i]);
+        --left;
+    }
+}
 
 Hub::Hub(Broker& broker, Transport& transport, HubMeter& meter)
     : broker_(broker), transport_(transport), meter_(meter) {}
@@ -79,9 +91,7 @@ void Hub::add(Client& client) {
 }
 
 void Hub::remove(Client& client) {
-    for (auto& waiting : waiting_) {
-        if (waiting->client_id == client.id) waiting->cancelled = true;
-    }
+    for_each_waiting(client, [](Waiting& waiting) { waiting.cancelled = true; });
     // Nothing here allocates: a client can always be taken out. What waits for the end of the turn
     // is not its business any more.
     while (!client.memberships.empty()) leave(client, *client.memberships.back().room);
@@ -137,9 +147,7 @@ void Hub::subscribe(Client& client, const Subscribe& command, std::string_view r
     Room& target = room(command.room);
     const bool member = membership(client, target) != nullptr;
     std::size_t waiting_here = 0;
-    for (const auto& waiting : waiting_) {
-        if (waiting->client_id == client.id && !waiting->cancelled) ++waiting_here;
-    }
+    for_each_waiting(client, [&](const Waiting& waiting) { waiting_here += waiting.cancelled ? 0 : 1; });
     if (!member && client.memberships.size() + waiting_here >= client.policy->max_rooms) {
         release_if_empty(target);
         refuse(client, ErrorCode::limit, command.room,
@@ -154,8 +162,10 @@ void Hub::subscribe(Client& client, const Subscribe& command, std::string_view r
     waiting->user = client.identity.user();
     waiting->ref = ref;
     waiting->with_position = command.since.has_value();
+    waiting->index = waiting_.size();
     waiting_.push_back(waiting);
     ++target.waiting_;
+    ++client.waiting;
 
     std::optional<Position> since;
     if (command.since) since = Position{command.since->epoch, command.since->offset};
@@ -166,16 +176,16 @@ void Hub::subscribe(Client& client, const Subscribe& command, std::string_view r
 void Hub::on_subscribed(Waiting& waiting, const SubscribeAnswer& answer) {
     Room& target = *waiting.room;
     --target.waiting_;
-    std::shared_ptr<Waiting> keep;
-    const auto found = std::find_if(waiting_.begin(), waiting_.end(),
-                                    [&](const auto& other) { return other.get() == &waiting; });
-    if (found != waiting_.end()) {
-        keep = std::move(*found);
-        *found = std::move(waiting_.back());
-        waiting_.pop_back();
+    const std::shared_ptr<Waiting> keep = std::move(waiting_[waiting.index]);
+    if (waiting.index + 1 != waiting_.size()) {
+        waiting_[waiting.index] = std::move(waiting_.back());
+        waiting_[waiting.index]->index = waiting.index;
     }
+    waiting_.pop_back();
 
-    Client* client = waiting.cancelled ? nullptr : find(waiting.handle, waiting.client_id);
+    Client* client = find(waiting.handle, waiting.client_id);
+    if (client != nullptr) --client->waiting;
+    if (waiting.cancelled) client = nullptr;
     if (client == nullptr) {
         if (answer.ok) broker_.unsubscribe(target, waiting.user);
         release_if_empty(target);
@@ -210,9 +220,9 @@ void Hub::on_subscribed(Waiting& waiting, const SubscribeAnswer& answer) {
 }
 
 void Hub::unsubscribe(Client& client, std::string_view name, std::string_view ref) {
-    for (auto& waiting : waiting_) {
-        if (waiting->client_id == client.id && waiting->room->name == name) waiting->cancelled = true;
-    }
+    for_each_waiting(client, [&](Waiting& waiting) {
+        if (waiting.room->name == name) waiting.cancelled = true;
+    });
     const auto found = rooms_.find(name);
     if (found != rooms_.end()) {
         flush(*found->second);  // what was published before belongs to it
@@ -240,13 +250,12 @@ void Hub::authenticate(Client& client, std::string_view token, std::string_view 
     reply(client, encode_auth_ok(expires_at, ref));
 
     const Question question(client.identity);
-    for (auto& waiting : waiting_) {
-        if (waiting->client_id != client.id || waiting->cancelled) continue;
-        if (question.allowed(*policy.rules, waiting->room->name)) continue;
-        waiting->cancelled = true;
-        refuse(client, ErrorCode::forbidden, waiting->room->name, forbidden_message(waiting->room->name),
-               false, waiting->ref);
-    }
+    for_each_waiting(client, [&](Waiting& waiting) {
+        if (waiting.cancelled || question.allowed(*policy.rules, waiting.room->name)) return;
+        waiting.cancelled = true;
+        refuse(client, ErrorCode::forbidden, waiting.room->name, forbidden_message(waiting.room->name), false,
+               waiting.ref);
+    });
     for (std::size_t i = client.memberships.size(); i-- > 0;) {
         Room& joined = *client.memberships[i].room;
         if (question.allowed(*policy.rules, joined.name)) continue;

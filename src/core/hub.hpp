@@ -123,6 +123,8 @@ private:
     void authenticate(Client& client, std::string_view token, std::string_view ref);
     void presence(Client& client, std::string_view room, std::string_view ref);
     void on_subscribed(Waiting& waiting, const SubscribeAnswer& answer);
+    template <typename Visit>
+    void for_each_waiting(const Client& client, Visit&& visit);
 
     [[nodiscard]] bool allowed(const Client& client, std::string_view room) const;
     [[nodiscard]] Membership* membership(Client& client, const Room& room) const;

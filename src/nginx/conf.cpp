@@ -218,6 +218,10 @@ MainConf* main_conf(ngx_cycle_t* cycle) {
     return static_cast<MainConf*>(ngx_http_cycle_get_module_main_conf(cycle, ngx_http_rooms_module));
 }
 
+HistoryLimits history_of(std::string_view room) {
+    return main_conf(const_cast<ngx_cycle_t*>(ngx_cycle))->history.limits_for(room);
+}
+
 LocationConf* location_conf(ngx_http_request_t* r) {
     return static_cast<LocationConf*>(ngx_http_get_module_loc_conf(r, ngx_http_rooms_module));
 }

@@ -19,6 +19,7 @@
 #include "nginx/backend_access.hpp"
 #include "nginx/ngx.hpp"
 #include "nginx/origin_rules.hpp"
+#include "store/redis_target.hpp"
 
 namespace rooms {
 
@@ -50,7 +51,9 @@ struct UsedVariable {
 struct MainConf {
     ngx_str_t zone_name = ngx_null_string;
     std::size_t zone_size = 0;
-    ngx_shm_zone_t* zone = nullptr;  // set once any location of ours exists
+    ngx_shm_zone_t* zone = nullptr;      // set once any location of ours exists
+    std::unique_ptr<RedisTarget> redis;  // null: the rooms are those of this host
+    ngx_ssl_t* redis_ssl = nullptr;      // set where redis->tls is
     HistoryRules history;
     std::vector<std::string> history_patterns;  // as written, against repeats
     std::vector<std::unique_ptr<ClaimVariable>> claims;
@@ -122,6 +125,8 @@ struct LocationConf {
 [[nodiscard]] MainConf* main_conf(ngx_http_request_t* r);
 // Null where the configuration has no http{}, or it has none of ours.
 [[nodiscard]] MainConf* main_conf(ngx_cycle_t* cycle);
+// What the present configuration keeps of a room. REQUIRES: it has some of ours.
+[[nodiscard]] HistoryLimits history_of(std::string_view room);
 [[nodiscard]] LocationConf* location_conf(ngx_http_request_t* r);
 
 // The directives, for the module's definition.

@@ -17,8 +17,9 @@ enum class Counter : std::uint8_t {
     connections = 0,
     rooms,
     members,
-    draining,    // 1: the worker takes leave of its sockets
-    generation,  // of the configuration it runs
+    draining,     // 1: the worker takes leave of its sockets
+    generation,   // of the configuration it runs
+    redis_heard,  // when it last knew that it hears, in ms of the steady clock; 0: not yet
 
     // counters
     accepted = 16,
@@ -39,6 +40,12 @@ enum class Counter : std::uint8_t {
 
     closed_first = 36,  // kCloseCodes, then the others
     error_first = 64,   // by ErrorCode
+
+    redis_foreign = 80,  // messages that publish.lua did not make
+    redis_holes,         // found and filled from the stream, or told as gaps
+    redis_resets,        // lives of rooms that ended under their members
+    redis_losses,        // of a server
+    redis_bad_events,    // that no browser could read
 };
 
 inline constexpr std::array<std::uint16_t, 21> kCloseCodes = {1000, 1001, 1002, 1003, 1005, 1006, 1007,

@@ -188,7 +188,7 @@ Outcome outcome_of(ngx_log_t* log, std::string_view room, const PublishAnswer& a
         case PublishStatus::unavailable: break;
     }
     count(Counter::publish_unavailable);
-    log_unavailable(log, room, answer.reason);
+    if (!answer.logged) log_unavailable(log, room, answer.reason);
     return http_error(NGX_HTTP_SERVICE_UNAVAILABLE, "unavailable",
                       std::string(room) + ": " + std::string(answer.reason));
 }

@@ -95,6 +95,14 @@ std::uint64_t uptime_seconds() {
     return std::max(seconds, start / per_second) - start / per_second;
 }
 
+// How long a worker has not known that it hears. The clock is the same in all processes.
+std::uint64_t silence(Zone& zone, unsigned slot) {
+    const std::uint64_t heard =
+        zone.counter(slot, cell(Counter::redis_heard)).load(std::memory_order_relaxed);
+    const std::uint64_t now = ngx_current_msec;
+    return now > heard ? now - heard : 0;
+}
+
 StatusReport collect(Worker& worker, const MainConf& conf, bool with_rooms) {
     StatusReport report;
     Zone& zone = worker.zone();
@@ -106,19 +114,49 @@ StatusReport collect(Worker& worker, const MainConf& conf, bool with_rooms) {
         const auto gauge = [&](Counter counter) {
             return zone.counter(owner.slot, cell(counter)).load(std::memory_order_relaxed);
         };
-        report.workers.push_back({owner.pid, owner.slot, gauge(Counter::generation),
-                                  gauge(Counter::connections), gauge(Counter::rooms), gauge(Counter::members),
-                                  gauge(Counter::draining) != 0});
+        WorkerReport& one = report.workers.emplace_back();
+        one.pid = owner.pid;
+        one.slot = owner.slot;
+        one.generation = gauge(Counter::generation);
+        one.connections = gauge(Counter::connections);
+        one.rooms = gauge(Counter::rooms);
+        one.members = gauge(Counter::members);
+        one.draining = gauge(Counter::draining) != 0;
+        if (conf.redis != nullptr && !one.draining) one.silent_ms = silence(zone, owner.slot);
+    }
+    if (conf.redis != nullptr) {
+        RedisReport& redis = report.redis.emplace();
+        redis.server = conf.redis->text();
+        for (const WorkerReport& one : report.workers) {
+            if (one.draining) continue;
+            ++redis.workers;
+            if (one.silent_ms <= kDeafAfterMs) ++redis.hearing;
+        }
     }
     if (with_rooms) report.rooms = zone.active_rooms(kMaxListedRooms);
     return report;
 }
 
 // Empty: this host can take publications and members.
-std::string_view illness(Worker* worker) {
+std::string illness(Worker* worker) {
     if (worker == nullptr) return "this process has no broker";
     // This process has a slot: a zone that counts none could not be locked.
-    if (worker->zone().usage(wall_ms()).slots == 0) return "the zone cannot be used: restart nginx";
+    Zone& zone = worker->zone();
+    if (zone.usage(wall_ms()).slots == 0) return "the zone cannot be used: restart nginx";
+    return {};
+}
+
+// Empty: every worker of this host hears what is published through Redis.
+std::string deafness(Worker& worker, const MainConf& conf) {
+    if (conf.redis == nullptr) return {};
+    Zone& zone = worker.zone();
+    for (const ZoneSlotOwner& owner : zone.owners()) {
+        if (zone.counter(owner.slot, cell(Counter::draining)).load(std::memory_order_relaxed) != 0) continue;
+        const std::uint64_t silent = silence(zone, owner.slot);
+        if (silent <= kDeafAfterMs) continue;
+        return "worker " + std::to_string(owner.pid) + " has heard nothing through redis for " +
+               std::to_string(silent / 1000) + " s";
+    }
     return {};
 }
 
@@ -134,8 +172,8 @@ ngx_int_t show(ngx_http_request_t* r) {
     const Query query = query_of(r);
     if (!add_header(r, "Cache-Control", "no-store")) return NGX_HTTP_INTERNAL_SERVER_ERROR;
     Worker* worker = Worker::get();
-    const std::string_view reason = illness(worker);
-    if (query.health) return answer_health(r, reason);
+    const std::string reason = illness(worker);
+    if (query.health) return answer_health(r, reason.empty() ? deafness(*worker, *main_conf(r)) : reason);
     if (!reason.empty()) return answer_error(r, NGX_HTTP_SERVICE_UNAVAILABLE, "unavailable", reason);
     if (!query.format.empty() && query.format != "prometheus" && query.format != "json") {
         return answer_error(r, NGX_HTTP_BAD_REQUEST, "bad_format", "format must be json or prometheus");

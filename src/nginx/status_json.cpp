@@ -76,6 +76,25 @@ void put_zone(Writer& out, const StatusReport& report) {
         .close();
 }
 
+void put_redis(Writer& out, const StatusReport& report) {
+    if (!report.redis) {
+        out.raw("redis", "null");
+        return;
+    }
+    const RedisReport& redis = *report.redis;
+    out.open("redis")
+        .text("server", redis.server)
+        .raw("up", redis.hearing == redis.workers ? "true" : "false")
+        .number("workers", redis.workers)
+        .number("hearing", redis.hearing)
+        .number("losses", report.total(Counter::redis_losses))
+        .number("holes", report.total(Counter::redis_holes))
+        .number("resets", report.total(Counter::redis_resets))
+        .number("foreign", report.total(Counter::redis_foreign))
+        .number("badEvents", report.total(Counter::redis_bad_events))
+        .close();
+}
+
 }  // namespace
 
 std::string encode_status_json(const StatusReport& report) {
@@ -103,7 +122,8 @@ std::string encode_status_json(const StatusReport& report) {
     out.close();
 
     put_zone(out, report);
-    out.raw("redis", "null").raw("postgres", "null");
+    put_redis(out, report);
+    out.raw("postgres", "null");
 
     out.open("workers", '[');
     for (const WorkerReport& worker : report.workers) {
@@ -114,8 +134,9 @@ std::string encode_status_json(const StatusReport& report) {
             .number("connections", worker.connections)
             .number("rooms", worker.rooms)
             .number("members", worker.members)
-            .raw("draining", worker.draining ? "true" : "false")
-            .close();
+            .raw("draining", worker.draining ? "true" : "false");
+        if (report.redis) out.raw("hearing", worker.silent_ms <= kDeafAfterMs ? "true" : "false");
+        out.close();
     }
     return out.close(']').close().take();
 }

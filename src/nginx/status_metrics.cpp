@@ -100,6 +100,23 @@ void put_zone(Metrics& out, const StatusReport& report) {
         .value(report.total(Counter::mailbox_overflows));
 }
 
+void put_redis(Metrics& out, const StatusReport& report) {
+    if (!report.redis) return;
+    out.gauge("rooms_redis_up", "1: every worker hears what is published through Redis.")
+        .value(report.redis->hearing == report.redis->workers);
+    out.gauge("rooms_redis_workers_hearing", "Workers that do.").value(report.redis->hearing);
+    out.counter("rooms_redis_losses_total", "Times that a worker lost a server.")
+        .value(report.total(Counter::redis_losses));
+    out.counter("rooms_redis_holes_total", "Holes found in a room's events and read from its stream.")
+        .value(report.total(Counter::redis_holes));
+    out.counter("rooms_redis_resets_total", "Rooms whose count began anew under their members.")
+        .value(report.total(Counter::redis_resets));
+    out.counter("rooms_redis_foreign_total", "Messages dropped because the script had not made them.")
+        .value(report.total(Counter::redis_foreign));
+    out.counter("rooms_redis_bad_events_total", "Events dropped because no browser could read them.")
+        .value(report.total(Counter::redis_bad_events));
+}
+
 void put_workers(Metrics& out, const StatusReport& report) {
     const auto each = [&](std::uint64_t (*value)(const WorkerReport&)) {
         for (const WorkerReport& worker : report.workers) {
@@ -116,6 +133,9 @@ void put_workers(Metrics& out, const StatusReport& report) {
     each([](const WorkerReport& worker) { return worker.generation; });
     out.gauge("rooms_worker_draining", "1: the worker takes leave of its sockets.");
     each([](const WorkerReport& worker) { return std::uint64_t{worker.draining}; });
+    if (!report.redis) return;
+    out.gauge("rooms_worker_deaf", "1: the worker does not hear what is published through Redis.");
+    each([](const WorkerReport& worker) { return std::uint64_t{worker.silent_ms > kDeafAfterMs}; });
 }
 
 }  // namespace
@@ -126,6 +146,7 @@ std::string encode_status_metrics(const StatusReport& report) {
     out.gauge("rooms_uptime_seconds", "Since the master process started.").value(report.uptime_seconds);
     put_traffic(out, report);
     put_zone(out, report);
+    put_redis(out, report);
     put_workers(out, report);
     return out.take();
 }

@@ -25,6 +25,16 @@ struct WorkerReport {
     std::uint64_t rooms = 0;
     std::uint64_t members = 0;
     bool draining = false;
+    std::uint64_t silent_ms = 0;  // since it knew that it hears what is published through Redis
+};
+
+// A worker that has not heard a word of its own for this long is deaf (RedisNode asks every two seconds).
+inline constexpr std::uint64_t kDeafAfterMs = 3000;
+
+struct RedisReport {
+    std::string server;         // as configured, without user and password
+    std::uint64_t workers = 0;  // those that take leave not counted
+    std::uint64_t hearing = 0;
 };
 
 struct StatusReport {
@@ -32,6 +42,7 @@ struct StatusReport {
     std::array<std::uint64_t, kZoneCounters> totals{};
     std::string_view zone_name;
     ZoneUsage zone;
+    std::optional<RedisReport> redis;  // where rooms are shared through it
     std::vector<WorkerReport> workers;
     std::optional<std::vector<ZoneRoom>> rooms;  // where they were asked for
 

@@ -8,6 +8,8 @@
 
 #include "nginx/guard.hpp"
 #include "nginx/request_memory.hpp"
+#include "nginx/zone_broker.hpp"
+#include "store/redis_broker.hpp"
 
 namespace rooms {
 namespace {
@@ -68,7 +70,7 @@ ngx_int_t worker_init_process(ngx_cycle_t* cycle) {
                           kZoneSlots);
             return NGX_OK;
         }
-        auto worker = std::make_unique<Worker>(std::move(*zone), *slot, generation, cycle->log);
+        auto worker = std::make_unique<Worker>(std::move(*zone), *slot, generation, *conf, cycle->log);
         if (!worker->start()) return NGX_ERROR;
         the_worker = worker.release();
         return NGX_OK;
@@ -83,16 +85,41 @@ void worker_exit_process(ngx_cycle_t*) {
 
 Worker* Worker::get() { return the_worker; }
 
-Worker::Worker(Zone zone, unsigned slot, std::uint64_t generation_number, ngx_log_t* log)
+Worker::Worker(Zone zone, unsigned slot, std::uint64_t generation_number, const MainConf& conf,
+               ngx_log_t* log)
     : zone_(std::move(zone)),
       slot_(slot),
       generation_(generation_number),
       log_(log),
-      hub_(broker_, *this, *this),
-      broker_(zone_, slot, hub_, [this] { end_turn_later(); }),
+      reactor_(conf.redis_ssl, [this] { (void)now(); }),
+      broker_(make_broker(conf)),
+      hub_(*broker_, *this, *this),
       buffer_(std::make_unique_for_overwrite<char[]>(kReceiveBuffer)) {}
 
 Worker::~Worker() = default;
+
+// The broker gets the hub's address only: it is not called before start().
+std::unique_ptr<Broker> Worker::make_broker(const MainConf& conf) {
+    if (conf.redis == nullptr) {
+        return std::make_unique<ZoneBroker>(zone_, slot_, hub_, [this] { end_turn_later(); });
+    }
+    const auto on_heard = [this](std::uint64_t ms) {
+        zone_.counter(slot_, cell(Counter::redis_heard)).store(ms, std::memory_order_relaxed);
+    };
+    return std::make_unique<RedisBroker>(
+        RedisBroker::Parts{reactor_, zone_, slot_, hub_, *this, on_heard, history_of}, *conf.redis);
+}
+
+void Worker::on_redis(RedisCount what, std::string_view) {
+    switch (what) {
+        case RedisCount::foreign: return count(Counter::redis_foreign);
+        case RedisCount::holes: return count(Counter::redis_holes);
+        case RedisCount::gaps: return count(Counter::gaps);
+        case RedisCount::resets: count(Counter::redis_resets); return count(Counter::gaps);
+        case RedisCount::losses: return count(Counter::redis_losses);
+        case RedisCount::bad_events: count(Counter::redis_bad_events); return count(Counter::gaps);
+    }
+}
 
 void Worker::set_alarm(Alarm& alarm, ngx_event_handler_pt handler, bool cancelable) {
     alarm.worker = this;
@@ -129,7 +156,7 @@ bool Worker::start() {
 
     zone_.counter(slot_, cell(Counter::generation)).store(generation_);
     ngx_add_timer(&sweeper_.event, kSweepEvery);
-    broker_.drain();
+    broker_->start();
     return true;
 }
 
@@ -157,7 +184,7 @@ void Worker::stop() {
         bell_ = nullptr;
     }
     zone_.release(slot_);
-    broker_.ring_pending();
+    broker_->sweep();
 }
 
 Now Worker::now() {
@@ -253,7 +280,7 @@ void Worker::tick() {
 void Worker::sweep() {
     guarded(log_, 0, [this] {
         zone_.reclaim_dead();
-        broker_.ring_pending();
+        broker_->sweep();
         return 0;
     });
     // A publisher may have died between its commit and our bell.
@@ -290,7 +317,7 @@ void Worker::end_turn_later() { ngx_post_event(&end_of_turn_.event, &ngx_posted_
 void Worker::end_turn() {
     guarded(log_, 0, [this] {
         (void)now();
-        broker_.drain();
+        broker_->end_turn();
         hub_.flush();
         return 0;
     });

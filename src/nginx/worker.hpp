@@ -16,7 +16,8 @@
 #include "nginx/connection.hpp"
 #include "nginx/counters.hpp"
 #include "nginx/ngx.hpp"
-#include "nginx/zone_broker.hpp"
+#include "nginx/reactor.hpp"
+#include "store/redis_room.hpp"
 #include "store/zone.hpp"
 
 namespace rooms {
@@ -26,12 +27,12 @@ ngx_int_t worker_init_module(ngx_cycle_t* cycle);
 ngx_int_t worker_init_process(ngx_cycle_t* cycle);
 void worker_exit_process(ngx_cycle_t* cycle);
 
-class Worker final : public Transport, public HubMeter {
+class Worker final : public Transport, public HubMeter, private RedisMeter {
 public:
     // The worker of this process; null in helpers, and where no location is ours.
     [[nodiscard]] static Worker* get();
 
-    Worker(Zone zone, unsigned slot, std::uint64_t generation, ngx_log_t* log);
+    Worker(Zone zone, unsigned slot, std::uint64_t generation, const MainConf& conf, ngx_log_t* log);
     ~Worker();
 
     // nginx's side of construction and destruction: events, timers, the bell.
@@ -40,7 +41,7 @@ public:
 
     [[nodiscard]] Zone& zone() { return zone_; }
     [[nodiscard]] unsigned slot() const { return slot_; }
-    [[nodiscard]] Broker& broker() { return broker_; }
+    [[nodiscard]] Broker& broker() { return *broker_; }
     [[nodiscard]] Hub& hub() { return hub_; }
     [[nodiscard]] Codec& codec() { return codec_; }
     [[nodiscard]] Wheel& wheel() { return wheel_; }
@@ -97,6 +98,10 @@ private:
         Worker* worker = nullptr;
     };
 
+    [[nodiscard]] std::unique_ptr<Broker> make_broker(const MainConf& conf);
+    // RedisMeter
+    void on_redis(RedisCount what, std::string_view room) override;
+
     void set_alarm(Alarm& alarm, ngx_event_handler_pt handler, bool cancelable);
     void end_turn_later();
     void end_turn();
@@ -112,8 +117,9 @@ private:
     const unsigned slot_;
     const std::uint64_t generation_;
     ngx_log_t* log_;
+    NginxReactor reactor_;
+    std::unique_ptr<Broker> broker_;
     Hub hub_;
-    ZoneBroker broker_;
     Codec codec_;
     Wheel wheel_;
     std::unique_ptr<char[]> buffer_;

@@ -35,12 +35,6 @@ Block block_of(ngx_shm_zone_t* shm) {
     return {reinterpret_cast<char*>(address), end - address};
 }
 
-HistoryLimits history_of(std::string_view room) {
-    const auto* conf = static_cast<MainConf*>(
-        ngx_http_cycle_get_module_main_conf(const_cast<ngx_cycle_t*>(ngx_cycle), ngx_http_rooms_module));
-    return conf->history.limits_for(room);
-}
-
 }  // namespace
 
 ngx_int_t init_zone(ngx_shm_zone_t* shm, void* old) {
@@ -112,7 +106,7 @@ void ZoneBroker::tell_full(std::string_view room) {
                   room.data());
 }
 
-void ZoneBroker::ring_pending() { ring(zone_.take_rings()); }
+void ZoneBroker::sweep() { ring(zone_.take_rings()); }
 
 void ZoneBroker::publish(std::span<const PublishRequest> batch, PublishDone done) {
     std::vector<ZonePublication> publications(batch.size());
@@ -166,7 +160,7 @@ Room* ZoneBroker::room_at(std::uint32_t index) const {
 void ZoneBroker::subscribe(Room& room, std::string_view user, std::optional<Position> since,
                            SubscribeDone done) {
     const ZoneSeat seat = zone_.join(slot_, room.name, user, wall_ms());
-    ring_pending();
+    sweep();
     SubscribeAnswer answer;
     if (seat.status != ZoneStatus::ok) {
         answer.full = seat.status != ZoneStatus::unavailable;
@@ -214,7 +208,7 @@ void ZoneBroker::subscribe(Room& room, std::string_view user, std::optional<Posi
 
 void ZoneBroker::unsubscribe(Room& room, std::string_view user) {
     zone_.leave(slot_, room.name, user);
-    ring_pending();
+    sweep();
 }
 
 void ZoneBroker::release(Room& room) {
@@ -307,7 +301,7 @@ void ZoneBroker::catch_up_all() {
     }
 }
 
-void ZoneBroker::drain() {
+void ZoneBroker::end_turn() {
     do {
         positions_.clear();
         // What was taken out of the mailbox and not given on, for want of memory, is found by position.
@@ -321,7 +315,7 @@ void ZoneBroker::drain() {
         for (const std::uint64_t position : positions_) deliver(position);
         behind_ = false;
     } while (!zone_.arm(slot_));
-    ring_pending();
+    sweep();
 }
 
 }  // namespace rooms

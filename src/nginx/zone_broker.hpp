@@ -31,10 +31,11 @@ public:
     void release(Room& room) override;
     void presence(std::string_view room, PresenceDone done) override;
 
-    // Empties the mailbox into the sink and arms the bell. Until it returns true more has come.
-    void drain();
+    void start() override { end_turn(); }
+    // Empties the mailbox into the sink and arms the bell.
+    void end_turn() override;
     // Rings the bells that repairs of the zone found to be rung.
-    void ring_pending();
+    void sweep() override;
 
 private:
     [[nodiscard]] Payload read_frame(std::uint64_t position, ZoneRecord& record);
@@ -51,9 +52,9 @@ private:
     RoomSink& sink_;
     std::function<void()> work_;
     std::vector<Room*> rooms_;              // by the zone's room index
-    std::vector<std::uint64_t> positions_;  // scratch of drain()
+    std::vector<std::uint64_t> positions_;  // scratch of end_turn()
     time_t told_full_ = 0;                  // the log says so once a second
-    bool behind_ = false;                   // the last drain did not come to its end
+    bool behind_ = false;                   // the last end_turn() did not come to its end
 };
 
 // The bells, made by the master before it forks, kept over reloads. NGX_OK or NGX_ERROR.

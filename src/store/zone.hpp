@@ -46,6 +46,8 @@ public:
     [[nodiscard]] ZoneSeat join(unsigned slot, std::string_view room, std::string_view user,
                                 std::int64_t now_ms);
     void leave(unsigned slot, std::string_view room, std::string_view user);
+    // Connections in the room, over all slots.
+    [[nodiscard]] std::uint64_t members(std::string_view room);
     [[nodiscard]] ZonePresence presence(std::string_view room, std::size_t max_users);
     [[nodiscard]] std::vector<ZoneRoom> active_rooms(std::size_t max_rooms);
 

@@ -22,6 +22,14 @@ std::uint64_t load(const ZoneWord& word) { return word.load(std::memory_order_re
 
 }  // namespace
 
+std::uint64_t Zone::members(std::string_view room) {
+    if (room.empty() || room.size() > kZoneNameLength) return 0;
+    const std::uint64_t hash = hash_of(view_.header->seed, room).low;
+    Locked lock(*this);
+    const std::uint32_t index = lock ? room_find(view_, room, hash) : kZoneNone;
+    return index == kZoneNone ? 0 : view_.rooms[index].members;
+}
+
 ZonePresence Zone::presence(std::string_view room, std::size_t max_users) {
     ZonePresence presence;
     if (room.empty() || room.size() > kZoneNameLength) return presence;

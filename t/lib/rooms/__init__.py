@@ -7,6 +7,8 @@ ASAN = os.environ.get("ROOMS_ASAN") == "1"
 # Sanitizers, valgrind and busy machines stretch every deadline by one factor.
 SCALE = float(os.environ.get("ROOMS_TIME_SCALE") or (4 if ASAN else 1))
 TIMEOUT = 8 * SCALE
+# Every nginx of the test gets a rooms_redis with a prefix of its own: see on_redis.py.
+ON_REDIS = bool(os.environ.get("ROOMS_BROKER"))
 
 
 def wait_until(condition, what, timeout=TIMEOUT):

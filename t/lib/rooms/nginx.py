@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 
-from . import ASAN, ROOT, SCALE, TIMEOUT, wait_until
+from . import ASAN, ON_REDIS, ROOT, SCALE, TIMEOUT, wait_until
 
 BINARY = os.environ.get("ROOMS_NGINX", "/usr/sbin/nginx")
 MODULE = os.path.abspath(os.environ.get("ROOMS_MODULE") or os.path.join(ROOT, "build/ngx_http_rooms_module.so"))
@@ -177,6 +177,9 @@ class Nginx:
         if self.tls_port:
             tls = (f"listen 127.0.0.1:@TLS_PORT@ ssl {self.tls_options};\n"
                    "ssl_certificate @DIR@/server.crt;\nssl_certificate_key @DIR@/server.key;\n")
+        broker = ""
+        if self.module and ON_REDIS and "rooms_redis" not in part["http"]:
+            broker = f"rooms_redis {os.environ['ROOMS_BROKER']} prefix={os.path.basename(self.dir)};"
         return self.fill(f"""{user}
 {keep}
 daemon {"on" if self.daemon else "off"};
@@ -196,6 +199,7 @@ http {{
     uwsgi_temp_path @DIR@/uwsgi; scgi_temp_path @DIR@/scgi;
     root @DIR@/html;
     {part['http']}
+    {broker}
     server {{
         listen 127.0.0.1:@PORT@;
         listen unix:@SOCK@;

@@ -1,0 +1,98 @@
+-- Publishes one event to one room: idempotency, offset, history, doorbell, in one atomic step.
+-- The way in for nginx and for every other client of Redis (docs/redis.md).
+--
+--   EVALSHA sha 2 'rooms:{session:42}:meta' 'rooms:{session:42}:stream' EVENT [SIZE [TTL]]
+--   EVALSHA sha 3 'rooms:{session:42}:meta' 'rooms:{session:42}:stream' 'rooms:{session:42}:id:ID' EVENT …
+--
+--   EVENT  a JSON object with a "type": what pages get, without "offset" and "timestamp"
+--   ID     makes a repeat harmless for 10 minutes
+--   SIZE   how many events the room keeps (128); TTL: for how long, in ms (300000)
+--
+-- All keys are named, so that a cluster never runs this on half of them while a slot moves.
+--
+-- Answers { "ok" | "duplicate" | "conflict", epoch, offset, … }. nginx itself gives more: the id of the
+-- replication that it knows, its members of the room, a fingerprint, a random word; its EVENT has been
+-- checked and lacks the closing brace.
+local meta, stream, known = KEYS[1], KEYS[2], KEYS[3]
+local base, event = meta:sub(1, -6), ARGV[1]
+local size, ttl = tonumber(ARGV[2]) or 128, tonumber(ARGV[3]) or 300000
+local fence, subscribers, print, word = ARGV[4], ARGV[5] or '0', ARGV[6], ARGV[7] or ''
+
+if fence == nil then
+  local room = base:match('^[%w_.:-]+:{(%l[%l%d_-]*:[%w_.:@~-]+)}$')
+  local id = known and known:sub(1, #base + 4) == base .. ':id:' and #known > #base + 4
+  if not room or meta ~= base .. ':meta' or stream ~= base .. ':stream' or (known and not id) then
+    return redis.error_reply('ROOMS the keys must be PREFIX:{kind:id}:meta, …:stream and, with an id, …:id:ID')
+  end
+  local good, fields = pcall(cjson.decode, event or '')
+  if not good or type(fields) ~= 'table' or not event:find('^%s*{') then
+    return redis.error_reply('ROOMS the event must be a JSON object')
+  end
+  if type(fields.type) ~= 'string' or fields.type == '' then
+    return redis.error_reply('ROOMS the event must have a "type", a string')
+  end
+  if fields.offset ~= nil or fields.timestamp ~= nil then
+    return redis.error_reply('ROOMS "offset" and "timestamp" are given by this script')
+  end
+  if fields.room ~= nil and fields.room ~= room then
+    return redis.error_reply('ROOMS the "room" in the event is another one than in the key')
+  end
+  event = event:match('^%s*(.-)%s*}%s*$')
+  local kind, id = room:match('^(.-):(.*)$')
+  if fields[kind .. 'Id'] == nil then event = event .. ',"' .. kind .. 'Id":"' .. id .. '"' end
+  if fields.room == nil then event = event .. ',"room":"' .. room .. '"' end
+end
+print = print or redis.sha1hex(event)
+
+if known then
+  local first = redis.call('GET', known)
+  if first then
+    local seen, epoch, offset, members, check = first:match('^(%S+) (%S+) (%d+) (%d+) (%S+)$')
+    if seen ~= print then return { 'conflict', epoch, tonumber(offset) } end
+    return { 'duplicate', epoch, tonumber(offset), tonumber(members), check }
+  end
+end
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local room = redis.call('HMGET', meta, 'epoch', 'offset', 'secret', 'fence', 'ms', 'fresh', 'sharded')
+local epoch, offset, secret = room[1], tonumber(room[2]), room[3]
+local fields = {}
+if not epoch then
+  -- A life of the count begins. Whatever is left of an older one is not its history.
+  secret = redis.sha1hex(word .. time[1] .. '.' .. time[2] .. base .. event)
+  epoch, offset = redis.sha1hex(secret .. base):sub(1, 12):gsub('^0+', ''), 0
+  if epoch == '' then epoch = '1' end
+  redis.call('DEL', stream)
+  fields = { 'epoch', epoch, 'secret', secret, 'base', 0, 'fence', fence or '' }
+elseif fence and fence ~= '' and fence ~= room[4] then
+  -- Another server than the one that wrote before: from this offset on it speaks for itself.
+  fields = { 'fence', fence, 'before', room[4] or '', 'base', offset }
+end
+offset = offset + 1
+now = math.max(now, tonumber(room[5]) or 0)
+local count = string.format('%.0f', offset)
+local text = epoch .. ' ' .. count .. ' ' .. string.format('%.0f', now) .. ' ' .. event
+local seal = redis.sha1hex(text .. secret)
+local check = seal:sub(1, 16)
+
+if size > 0 then
+  redis.call('XADD', stream, 'MAXLEN', '~', size, count .. '-0', 't', now, 'b', event)
+end
+local keep = math.max(ttl, 3600000)
+if now > (tonumber(room[6]) or 0) then
+  -- Lives are prolonged now and then, not with every event.
+  local slack = math.floor(math.min(ttl, 3600000) / 4)
+  if size > 0 then redis.call('PEXPIRE', stream, ttl + slack) end
+  fields[#fields + 1] = 'fresh'
+  fields[#fields + 1] = string.format('%.0f', now + slack)
+  redis.call('HSET', meta, 'offset', count, 'check', check, 'ms', now, unpack(fields))
+  redis.call('PEXPIRE', meta, keep + slack)
+else
+  redis.call('HSET', meta, 'offset', count, 'check', check, 'ms', now, unpack(fields))
+end
+if known then
+  redis.call('SET', known, print .. ' ' .. epoch .. ' ' .. count .. ' ' .. subscribers .. ' ' .. check, 'PX', 600000)
+end
+redis.call(room[7] and 'SPUBLISH' or 'PUBLISH', base .. ':events', seal .. ' ' .. text)
+return { 'ok', epoch, offset, tonumber(subscribers), check }

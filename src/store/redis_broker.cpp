@@ -1,0 +1,340 @@
+#include "store/redis_broker.hpp"
+
+#include <openssl/evp.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "core/hub.hpp"
+#include "core/reply.hpp"
+
+namespace rooms {
+namespace {
+
+constexpr std::uint64_t kPublishMs = 900;  // a publication is answered by then
+constexpr std::uint64_t kLongestTtl = std::uint64_t{1} << 50;
+constexpr std::uint64_t kJoinMs = 900;  // a subscribe is answered by then
+constexpr std::uint64_t kForeignEveryMs = 60000;
+
+// What makes the body of a repeat the same: 32 hex digits.
+std::string fingerprint_text(std::string_view text) {
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned size = 0;
+    EVP_Digest(text.data(), text.size(), digest, &size, EVP_sha1(), nullptr);
+    std::string hex(32, '0');
+    for (std::size_t i = 0; i < 16; ++i) {
+        hex[2 * i] = "0123456789abcdef"[digest[i] >> 4];
+        hex[2 * i + 1] = "0123456789abcdef"[digest[i] & 15];
+    }
+    return hex;
+}
+
+PublishAnswer answer_of(Reply reply) {
+    PublishAnswer answer;
+    const std::string_view status = reply[0].text();
+    const auto epoch = parse_epoch(reply[1].text());
+    const auto offset = reply[2].integer();
+    if (!epoch || !offset) {
+        answer.reason = "redis gave an answer that makes no sense";
+        return answer;
+    }
+    answer.position = {*epoch, static_cast<std::uint64_t>(*offset)};
+    answer.subscribers = static_cast<std::uint32_t>(reply[3].integer().value_or(0));
+    if (status == "ok") answer.status = PublishStatus::ok;
+    if (status == "duplicate") answer.status = PublishStatus::duplicate;
+    if (status == "conflict") answer.status = PublishStatus::conflict;
+    return answer;
+}
+
+}  // namespace
+
+RedisBroker::RedisBroker(Parts parts, const RedisTarget& target)
+    : reactor_(parts.reactor),
+      zone_(parts.zone),
+      slot_(parts.slot),
+      sink_(parts.sink),
+      meter_(parts.meter),
+      on_heard_(std::move(parts.on_heard)),
+      history_(std::move(parts.history)),
+      prefix_(target.prefix),
+      me_(epoch_text(parts.reactor.random())),
+      word_(epoch_text(parts.reactor.random())),
+      cluster_(target.kind == RedisTarget::Kind::cluster),
+      servers_(make_redis_servers(parts.reactor, target, me_, *this)),
+      calls_(parts.reactor, *servers_),
+      presence_(parts.reactor, calls_, target.prefix, me_),
+      soon_(parts.reactor.timer([this] { run_pumps(); })),
+      tick_(parts.reactor.timer([this] { tick(); })),
+      publish_late_(parts.reactor.timer([this] { end_late_batches(); })) {}
+
+RedisBroker::~RedisBroker() = default;
+
+void RedisBroker::start() {
+    started_ = reactor_.now_ms();
+    on_heard_(started_);
+    servers_->start();
+    presence_.start();
+    tick_->arm(0);
+}
+
+std::string RedisBroker::base_of(std::string_view room) const {
+    std::string base;
+    base.reserve(prefix_.size() + room.size() + 3);
+    base.append(prefix_).append(":{").append(room).append("}");
+    return base;
+}
+
+// --- publishing
+
+// The publications of one request, until the last of them is answered or the time is over.
+struct RedisBroker::Batch {
+    std::vector<PublishAnswer> answers;
+    std::vector<std::string> reasons;  // what the answers' views are of
+    std::size_t open = 0;
+    std::uint64_t deadline = 0;
+    PublishDone done;
+
+    void finish() {
+        for (std::size_t i = 0; i < answers.size(); ++i) answers[i].reason = reasons[i];
+        std::exchange(done, nullptr)(answers);
+    }
+};
+
+void RedisBroker::publish(std::span<const PublishRequest> requests, PublishDone done) {
+    auto batch = std::make_shared<Batch>();
+    PublishAnswer late;
+    late.logged = true;  // by the node, once for each change of its state
+    batch->answers.resize(requests.size(), late);
+    batch->reasons.resize(requests.size(), "redis did not answer in time");
+    batch->open = requests.size();
+    batch->deadline = reactor_.now_ms() + kPublishMs;
+    batch->done = std::move(done);
+    batches_.push_back(batch);
+    if (!publish_late_->armed()) publish_late_->arm(kPublishMs);
+    for (std::size_t i = 0; i < requests.size(); ++i) publish_one(requests[i], batch, i);
+}
+
+void RedisBroker::publish_one(const PublishRequest& request, const std::shared_ptr<Batch>& batch,
+                              std::size_t index) {
+    const std::string base = base_of(request.room);
+    const std::string meta = base + ":meta";
+    const std::string stream = base + ":stream";
+    const std::string id = request.key.empty() ? std::string() : base + ":id:" + std::string(request.key);
+    const std::array<std::string_view, 3> keys = {meta, stream, id};
+
+    const RedisNode* node = servers_->node_of(base);
+    const std::string_view fence = node != nullptr ? node->fence() : std::string_view();
+    const std::string size = std::to_string(request.history.size);
+    const std::string ttl = std::to_string(std::min(request.history.ttl_ms, kLongestTtl));
+    const std::string members = std::to_string(static_cast<std::uint32_t>(zone_.members(request.room)));
+    const std::string print = request.key.empty() ? "-" : fingerprint_text(request.fingerprint);
+    const std::array<std::string_view, 7> arguments = {request.body, size, ttl, fence, members, print, word_};
+    calls_.run(Script::publish, std::span(keys).first(id.empty() ? 2 : 3), arguments,
+               [this, batch, index, base](const RedisOutcome& outcome) {
+                   on_published(base, *batch, index, outcome);
+               });
+}
+
+void RedisBroker::on_published(std::string_view base, Batch& batch, std::size_t index,
+                               const RedisOutcome& outcome) {
+    PublishAnswer& answer = batch.answers[index];
+    if (outcome.reply) {
+        answer = answer_of(*outcome.reply);
+        batch.reasons[index] = answer.reason;
+        if (answer.status == PublishStatus::ok) {
+            note_published(base, {std::string((*outcome.reply)[1].text()), answer.position.offset,
+                                  std::string((*outcome.reply)[4].text()), outcome.node->fence()});
+        }
+    } else {
+        batch.reasons[index] = outcome.why;
+    }
+    if (--batch.open == 0 && batch.done) batch.finish();
+}
+
+// Who waits is told that it is not known. What comes later still counts for note_published.
+void RedisBroker::end_late_batches() {
+    const std::uint64_t now = reactor_.now_ms();
+    while (!batches_.empty()) {
+        const std::shared_ptr<Batch> batch = batches_.front().lock();
+        if (batch && batch->done && batch->deadline > now) return publish_late_->arm(batch->deadline - now);
+        batches_.pop_front();
+        if (batch && batch->done) batch->finish();
+    }
+}
+
+void RedisBroker::note_published(std::string_view base, const RedisClaim& claim) {
+    const auto found = rooms_.find(std::string(base) + ":events");
+    if (found != rooms_.end() && found->second->live()) {
+        found->second->on_acknowledged(claim.epoch, claim.offset, claim.check, claim.fence);
+    } else {
+        witness_.note(base, claim);
+    }
+}
+
+// --- members
+
+RedisRoom* RedisBroker::at(const Room& room) const {
+    if (room.broker_index >= by_index_.size()) return nullptr;
+    RedisRoom* found = by_index_[room.broker_index];
+    return found != nullptr && found->room == &room ? found : nullptr;
+}
+
+RedisBroker::RoomPtr RedisBroker::room_of(Room& room) {
+    if (const RedisRoom* known = at(room)) return rooms_.at(known->channel);
+    auto made = std::make_shared<RedisRoom>(room, base_of(room.name));
+    if (free_indexes_.empty()) {
+        by_index_.push_back(nullptr);
+        free_indexes_.push_back(static_cast<std::uint32_t>(by_index_.size() - 1));
+    }
+    made->remember(witness_.take(made->base));
+    rooms_.emplace(made->channel, made);
+    made->index = room.broker_index = free_indexes_.back();
+    free_indexes_.pop_back();
+    by_index_[made->index] = made.get();
+    return made;
+}
+
+void RedisBroker::subscribe(Room& hub_room, std::string_view user, std::optional<Position> since,
+                            SubscribeDone done) {
+    const ZoneSeat seat = zone_.join(slot_, hub_room.name, user, reactor_.wall_ms());
+    if (seat.status != ZoneStatus::ok) {
+        SubscribeAnswer answer;
+        answer.full = seat.status != ZoneStatus::unavailable;
+        answer.reason = answer.full ? "the zone is full: raise the size in rooms_zone"
+                                    : "the zone cannot be used: restart nginx";
+        if (answer.full)
+            reactor_.log(LogLevel::error, "no place for another member: raise the size in rooms_zone");
+        done(answer);
+        return;
+    }
+    const RoomPtr room = room_of(hub_room);
+    room->waiting.push_back({std::string(user), since, std::move(done), reactor_.now_ms() + kJoinMs});
+    look_after(room);
+    pump(room);
+}
+
+void RedisBroker::unsubscribe(Room& hub_room, std::string_view user) {
+    zone_.leave(slot_, hub_room.name, user);
+    RedisRoom* room = at(hub_room);
+    if (room == nullptr || !room->members_known) return;
+    --room->changes.emplace(user, 0).first->second;
+    pump_later(rooms_.at(room->channel));
+}
+
+void RedisBroker::release(Room& hub_room) {
+    RedisRoom* const known = at(hub_room);
+    if (known == nullptr) return;
+    const RoomPtr room = rooms_.at(known->channel);
+    const RedisClaim claim = room->claim();
+    if (!claim.epoch.empty() && claim.offset != 0) witness_.note(room->base, claim);
+    if (room->asked && room->node != nullptr) room->node->unsubscribe(room->channel);
+    const bool told = room->members_known || room->syncing;
+    rooms_.erase(room->channel);
+    by_index_[room->index] = nullptr;
+    free_indexes_.push_back(room->index);
+    room->room = nullptr;
+    if (told) forget_members(room->base);
+}
+
+// The room has no members here. Goes behind whatever is under way for it.
+void RedisBroker::forget_members(const std::string& base) {
+    if (rooms_.contains(base + ":events")) return;
+    const RedisNode* node = servers_->node_of(base);
+    const std::string_view fence = node != nullptr ? node->fence() : std::string_view();
+    const std::array<std::string_view, 11> arguments = {fence, "", me_, "", "", "0", "", "", "", "0", "="};
+    run_sync(base, arguments, [this, base](const RedisOutcome& outcome) {
+        if (!outcome.reply) unforgotten_.insert(base);
+    });
+}
+
+void RedisBroker::presence(std::string_view room, PresenceDone done) {
+    presence_.ask(base_of(room), std::move(done));
+}
+
+// --- the servers come and go
+
+void RedisBroker::on_commands_up(RedisNode& node) {
+    calls_.load_scripts(node);
+    check_witness(node);
+    check_all(node);
+    pump_all(node);
+    // Rooms without members here that Redis could not be told of.
+    for (const std::string& base : std::exchange(unforgotten_, {})) forget_members(base);
+}
+
+void RedisBroker::on_lost(RedisNode& node, bool again) {
+    if (!again) meter_.on_redis(RedisCount::losses, {});
+    servers_->look_again();
+    std::vector<RoomPtr> waiting;
+    for (const auto& [channel, room] : rooms_) {
+        if (room->node == &node && !room->waiting.empty()) waiting.push_back(room);
+    }
+    for (const RoomPtr& room : waiting) pump(room);
+}
+
+void RedisBroker::on_subscriptions_up(RedisNode& node) { pump_all(node); }
+
+void RedisBroker::pump_all(RedisNode& node) {
+    std::vector<RoomPtr> rooms;
+    rooms.reserve(rooms_.size());
+    for (const auto& [channel, room] : rooms_) {
+        if (room->node == &node || room->node == nullptr) rooms.push_back(room);
+    }
+    for (const RoomPtr& room : rooms) pump(room);
+}
+
+void RedisBroker::on_subscriptions_down(RedisNode& node) {
+    for (const auto& [channel, room] : rooms_) {
+        if (room->node == &node) room->asked = room->subscribed = false;
+    }
+}
+
+void RedisBroker::on_event(RedisNode& node, std::string_view channel, std::string_view message) {
+    const auto found = rooms_.find(channel);
+    if (found == rooms_.end()) return;
+    const RoomPtr room = found->second;
+    room->on_message(message, node.fence(), sink_, *this);
+    if (room->wants_sync) pump_later(room);
+}
+
+void RedisBroker::on_unsubscribed(RedisNode& node, std::string_view channel) {
+    servers_->look_again();
+    const auto found = rooms_.find(channel);
+    if (found == rooms_.end() || found->second->node != &node) return;
+    found->second->asked = found->second->subscribed = false;
+    // Asked once more it says where the slot is now, which is sooner than the map.
+    pump_later(found->second);
+    look_after(found->second);
+}
+
+void RedisBroker::on_map_changed() {
+    calls_.on_map();
+    std::vector<RoomPtr> rooms;
+    rooms.reserve(rooms_.size());
+    for (const auto& [channel, room] : rooms_) rooms.push_back(room);
+    for (const RoomPtr& room : rooms) pump(room);
+}
+
+void RedisBroker::on_dropped(RedisNode& node) {
+    for (const auto& [channel, room] : rooms_) {
+        if (room->node != &node) continue;
+        room->node = nullptr;
+        room->asked = room->subscribed = false;
+    }
+}
+
+void RedisBroker::on_redis(RedisCount what, std::string_view room) {
+    meter_.on_redis(what, room);
+    if (what != RedisCount::foreign) return;
+    ++foreign_;
+    const std::uint64_t now = reactor_.now_ms();
+    if (foreign_told_ != 0 && now < foreign_told_ + kForeignEveryMs) return;
+    reactor_.log(LogLevel::warn, "redis: " + std::to_string(std::exchange(foreign_, 0)) +
+                                     " message(s) on \"" + base_of(room) +
+                                     ":events\" did not come from publish.lua and were dropped: POST to "
+                                     "rooms_publish, or call the script as docs/redis.md shows");
+    foreign_told_ = now;
+}
+
+}  // namespace rooms

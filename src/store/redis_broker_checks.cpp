@@ -1,0 +1,170 @@
+// The part of the RedisBroker that trusts nothing: every room is compared with Redis every few seconds and
+// after each reconnect, and rooms without members by what is remembered of them.
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <utility>
+
+#include "core/hub.hpp"
+#include "store/redis_broker.hpp"
+
+namespace rooms {
+namespace {
+
+constexpr std::size_t kRoomsPerCheck = 256;
+constexpr std::size_t kChecksPerTick = 2048;  // crowds that joined together are spread a little
+constexpr std::uint64_t kTickMs = 250;
+
+}  // namespace
+
+void RedisBroker::tick() {
+    tick_->arm(kTickMs);
+    std::uint64_t heard = reactor_.now_ms();
+    servers_->each([&](RedisNode& node) { heard = std::min(heard, node.heard_ms()); });
+    if (!servers_->known()) heard = started_;
+    on_heard_(heard);
+
+    const std::uint64_t now = reactor_.now_ms();
+    std::vector<RoomPtr> rooms = std::exchange(doubtful_, {});
+    for (const RoomPtr& room : rooms) {
+        room->doubtful = false;
+        if (room->room == nullptr) continue;
+        if (room->suspect > room->room->cursor.offset && !room->syncing) {
+            on_redis(RedisCount::holes, room->room->name);
+            room->wants_sync = true;
+        }
+        room->suspect = 0;
+        pump(room);
+        if (room->room == nullptr || room->waiting.empty()) continue;
+        if (now >= room->waiting.front().deadline) {
+            refuse(room, std::exchange(room->waiting, {}), "redis did not answer in time");
+        } else {
+            look_after(room);
+        }
+    }
+    check_due();
+}
+
+void RedisBroker::check_later(const RoomPtr& room, std::uint64_t after_ms) {
+    checks_.emplace_back(reactor_.now_ms() + after_ms, room);
+}
+
+// Each room with members is in checks_ once, or in a check that is under way.
+void RedisBroker::check_due() {
+    const std::uint64_t now = reactor_.now_ms();
+    std::vector<RoomPtr> rooms;
+    while (!checks_.empty() && checks_.front().first <= now && rooms.size() < kChecksPerTick) {
+        const RoomPtr room = checks_.front().second.lock();
+        checks_.pop_front();
+        if (!room || room->room == nullptr) continue;
+        check_later(room, kCheckEveryMs);
+        if (!room->syncing) rooms.push_back(room);
+    }
+    check(rooms, false);
+}
+
+void RedisBroker::check_all(RedisNode& node) {
+    std::vector<RoomPtr> rooms;
+    for (const auto& [channel, room] : rooms_) {
+        if (room->node == &node) rooms.push_back(room);
+    }
+    check(rooms, true);
+}
+
+void RedisBroker::check(const std::vector<RoomPtr>& rooms, bool strict) {
+    std::map<RedisNode*, std::vector<RoomPtr>> by_node;
+    for (const RoomPtr& room : rooms) {
+        if (room->room == nullptr || room->node == nullptr || !room->live() || !room->subscribed) continue;
+        by_node[room->node].push_back(room);
+    }
+    for (const auto& [node, theirs] : by_node) check_at(*node, theirs, strict);
+}
+
+void RedisBroker::check_at(RedisNode& node, const std::vector<RoomPtr>& rooms, bool strict) {
+    // Keys of one command must be in one slot of a cluster.
+    const std::size_t most = cluster_ ? 1 : kRoomsPerCheck;
+    for (std::size_t first = 0; first < rooms.size(); first += most) {
+        const std::size_t count = std::min(most, rooms.size() - first);
+        std::vector<RoomPtr> part(rooms.begin() + static_cast<std::ptrdiff_t>(first),
+                                  rooms.begin() + static_cast<std::ptrdiff_t>(first + count));
+        std::vector<std::string> names;
+        std::vector<RedisClaim> claims;
+        std::vector<std::string> offsets;
+        names.reserve(2 * count);
+        claims.reserve(count);
+        offsets.reserve(count);
+        std::vector<std::string_view> keys;
+        std::vector<std::string_view> arguments = {node.fence()};
+        for (const RoomPtr& room : part) {
+            keys.push_back(names.emplace_back(room->base + ":meta"));
+            keys.push_back(names.emplace_back(room->base + ":at:" + me_));
+            const RedisClaim& claim = claims.emplace_back(room->claim());
+            arguments.push_back(claim.epoch);
+            arguments.push_back(offsets.emplace_back(std::to_string(claim.offset)));
+            arguments.push_back(claim.check);
+        }
+        calls_.run_at(
+            node, Script::check, keys, arguments,
+            [this, part, strict](const RedisOutcome& outcome) { on_checked(part, outcome, strict); });
+    }
+}
+
+void RedisBroker::on_checked(const std::vector<RoomPtr>& rooms, const RedisOutcome& outcome, bool strict) {
+    if (!outcome.reply) {
+        for (const RoomPtr& room : rooms) {
+            room->wants_sync = room->wants_sync || strict;
+            look_after(room);
+        }
+        return;
+    }
+    for (std::size_t i = 0; i < rooms.size(); ++i) {
+        const RoomPtr& room = rooms[i];
+        if (room->room == nullptr) continue;
+        if ((*outcome.reply)[2 * i + 1].integer() == 0 && room->members_known) room->members_unsure = true;
+        const std::string_view found = (*outcome.reply)[2 * i].text();
+        const std::size_t space = found.find(' ');
+        std::uint64_t offset = room->claim().offset;
+        bool same_life = true;
+        if (space != found.npos) {
+            std::from_chars(found.data() + space + 1, found.data() + found.size(), offset);
+            same_life = found.substr(0, space) == room->epoch();
+        }
+        const bool ahead = same_life && offset > room->room->cursor.offset;
+        if (ahead && !strict) {
+            // Its doorbell may be on the way.
+            room->suspect = std::max(room->suspect, offset);
+            look_after(room);
+        } else if (space != found.npos || ahead) {
+            room->wants_sync = true;
+        }
+        if (room->wants_sync || room->members_unsure) pump_later(room);
+    }
+}
+
+void RedisBroker::check_witness(RedisNode& node) {
+    std::vector<std::pair<std::string, RedisClaim>> claims;
+    witness_.each([&](const std::string& base, const RedisClaim& claim) {
+        if (claim.fence != node.fence() && servers_->node_of(base) == &node) claims.emplace_back(base, claim);
+    });
+    for (const auto& [base, claim] : claims) judge(base, claim);
+}
+
+// Has this server what somebody saw elsewhere? If not, sync.lua begins another life of the room.
+void RedisBroker::judge(const std::string& base, const RedisClaim& claim) {
+    const RedisNode* node = servers_->node_of(base);
+    if (node == nullptr) return;
+    const std::string offset = std::to_string(claim.offset);
+    const std::array<std::string_view, 11> arguments = {
+        node->fence(), word_, me_, "", claim.epoch, offset, claim.check, claim.fence, "", "0", ""};
+    run_sync(base, arguments, [this, key = base, claim](const RedisOutcome& outcome) {
+        if (!outcome.reply) return;  // asked again with the next server
+        const auto sync = RedisSync::parse(*outcome.reply);
+        witness_.forget(key);
+        if (!sync || sync->epoch != claim.epoch || sync->offset == 0) return;
+        RedisClaim now = claim;
+        now.fence = outcome.node->fence();
+        witness_.note(key, now);
+    });
+}
+
+}  // namespace rooms

@@ -1,0 +1,211 @@
+// The part of the RedisBroker that brings a room forward: subscribe, sync, answer who waits, one thing at a
+// time. pump() decides what is next; everything that happens to a room ends in it.
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "core/hub.hpp"
+#include "store/redis_broker.hpp"
+
+namespace rooms {
+namespace {
+
+constexpr std::uint64_t kStrangeEveryMs = 100;
+constexpr std::uint64_t kMostEvents = 10000;  // in one sync, where no history is longer
+
+}  // namespace
+
+void RedisBroker::pump_later(const RoomPtr& room) {
+    if (room->listed) return;
+    room->listed = true;
+    pumps_.push_back(room);
+    if (!soon_->armed()) soon_->arm(0);
+}
+
+// Once in each tick, until nothing is to be waited for.
+void RedisBroker::look_after(const RoomPtr& room) {
+    if (std::exchange(room->doubtful, true)) return;
+    doubtful_.push_back(room);
+}
+
+void RedisBroker::run_pumps() {
+    check(std::exchange(unheard_, {}), true);
+    std::vector<RoomPtr> rooms = std::exchange(pumps_, {});
+    for (const RoomPtr& room : rooms) {
+        room->listed = false;
+        pump(room);
+    }
+}
+
+// The node that has the room now; its subscription at another one ends.
+void RedisBroker::bind(const RoomPtr& room) {
+    RedisNode* node = servers_->node_of(room->base);
+    if (node == room->node) return;
+    if (room->node != nullptr && room->asked) room->node->unsubscribe(room->channel);
+    room->node = node;
+    room->asked = room->subscribed = false;
+}
+
+void RedisBroker::pump(const RoomPtr& room) {
+    if (room->room == nullptr) return;
+    bind(room);
+    const bool lost = room->node == nullptr ? servers_->known() : !room->node->takes_commands();
+    if (lost && !room->waiting.empty()) {
+        refuse(room, std::exchange(room->waiting, {}), "redis cannot be reached");
+        return;
+    }
+    if (room->node == nullptr || !room->node->commands_up() || !room->node->subscriptions_up()) return;
+    if (!room->asked) return ask_subscription(room);
+    if (!room->subscribed || room->syncing) return;
+    if (room->strange && reactor_.now_ms() < room->sync_after && room->waiting.empty()) {
+        look_after(room);
+        return;
+    }
+    const bool members = !room->changes.empty() || room->members_unsure;
+    if (room->waiting.empty() && !room->wants_sync && !members) return;
+    sync(room);
+}
+
+void RedisBroker::ask_subscription(const RoomPtr& room) {
+    room->asked = true;
+    RedisNode* node = room->node;
+    node->subscribe(room->channel, [this, room, node](bool good, std::string_view why) {
+        if (room->room == nullptr || room->node != node || !room->asked) return;
+        if (good) {
+            room->subscribed = true;
+            if (room->live()) {
+                // What was published while nobody listened: with that of the other rooms, if it is a crowd.
+                unheard_.push_back(room);
+                soon_->arm(0);
+            }
+            return pump(room);
+        }
+        room->asked = false;
+        if (const auto redirect = parse_redirect(why)) {
+            if (servers_->follow(*redirect, *node) != nullptr) pump_later(room);
+            look_after(room);
+            return;
+        }
+        node->note_refusal(why);
+        refuse(room, std::exchange(room->waiting, {}), "redis refuses the subscription");
+        if (room->room != nullptr) look_after(room);
+    });
+}
+
+void RedisBroker::sync(const RoomPtr& room) {
+    room->syncing = true;
+    room->wants_sync = false;
+    room->joining = std::exchange(room->waiting, {});
+    const RedisClaim claim = room->claim();
+    std::optional<std::uint64_t> from;
+    std::uint64_t most = kMostEvents;
+    if (room->live()) from = room->room->cursor.offset;
+    for (const RedisRoom::Joiner& joiner : room->joining) {
+        if (!joiner.since) continue;
+        if (room->live() && joiner.since->epoch != room->room->cursor.epoch) continue;
+        from = std::min(from.value_or(joiner.since->offset), joiner.since->offset);
+        most = std::max<std::uint64_t>(most, history_(room->room->name).size);
+    }
+
+    // Members: what has changed, or all of them where Redis may know something else.
+    std::map<std::string, std::int64_t, std::less<>> members = std::exchange(room->changes, {});
+    std::string_view mode = "+";
+    if (std::exchange(room->members_unsure, false)) {
+        members.clear();
+        mode = "=";
+        for (const Room::Member& member : room->room->members())
+            ++members[std::string(member.client->identity.user())];
+    }
+    for (const RedisRoom::Joiner& joiner : room->joining) ++members[joiner.user];
+    std::erase_if(members, [](const auto& entry) { return entry.second == 0; });
+    if (members.empty() && mode == "+") mode = "";
+    room->members_known = room->members_known || !members.empty();
+
+    const std::string offset = std::to_string(claim.offset);
+    const std::string start = from ? std::to_string(*from) : std::string();
+    const std::string count = std::to_string(most);
+    std::vector<std::string> numbers;
+    numbers.reserve(members.size());
+    std::vector<std::string_view> arguments = {room->node->fence(),
+                                               word_,
+                                               me_,
+                                               room->node->sharded() ? "1" : "",
+                                               claim.epoch,
+                                               offset,
+                                               claim.check,
+                                               claim.fence,
+                                               start,
+                                               count,
+                                               mode};
+    for (const auto& [user, change] : members) {
+        arguments.push_back(user);
+        arguments.push_back(numbers.emplace_back(std::to_string(change)));
+    }
+    run_sync(room->base, arguments, [this, room](const RedisOutcome& outcome) { on_synced(room, outcome); });
+}
+
+void RedisBroker::run_sync(const std::string& base, std::span<const std::string_view> arguments,
+                           RedisCalls::Done done) {
+    const std::string meta = base + ":meta";
+    const std::string stream = base + ":stream";
+    const std::string at = base + ":at";
+    const std::string mine = at + ":" + me_;
+    const std::array<std::string_view, 4> keys = {meta, stream, at, mine};
+    calls_.run(Script::sync, keys, arguments, std::move(done));
+}
+
+void RedisBroker::on_synced(const RoomPtr& room, const RedisOutcome& outcome) {
+    const std::optional<RedisSync> sync = outcome.reply ? RedisSync::parse(*outcome.reply) : std::nullopt;
+    if (!sync) {
+        room->syncing = false;
+        if (room->room == nullptr) return;
+        room->members_unsure = true;  // it may have been carried out
+        room->wants_sync = room->live();
+        room->on_sync_done();
+        refuse(room, std::exchange(room->joining, {}),
+               outcome.reply ? std::string_view("redis gave an answer that makes no sense") : outcome.why);
+        if (room->room != nullptr) look_after(room);
+        return;
+    }
+    if (room->room != nullptr) {
+        const bool first = !room->live();
+        room->on_sync(*sync, outcome.node->fence(), sink_, *this);
+        if (first) check_later(room, kCheckEveryMs);
+        if (room->strange) room->sync_after = reactor_.now_ms() + kStrangeEveryMs;
+        room->strange = false;
+        answer_joiners(room, *sync);
+    }
+    room->syncing = false;
+    if (room->room == nullptr) return;
+    room->on_sync_done();
+    pump(room);
+}
+
+void RedisBroker::answer_joiners(const RoomPtr& room, const RedisSync& sync) {
+    std::vector<RedisRoom::Joiner> joiners = std::exchange(room->joining, {});
+    for (RedisRoom::Joiner& joiner : joiners) {
+        if (room->room == nullptr) return;  // never: it waits for these
+        SubscribeAnswer answer;
+        answer.ok = true;
+        std::vector<Payload> missed;
+        if (joiner.since) {
+            auto found = room->missed(sync, *joiner.since, history_(room->room->name));
+            answer.recovered = found.has_value();
+            if (found) missed = std::move(*found);
+        }
+        answer.missed = missed;
+        joiner.done(answer);
+    }
+}
+
+void RedisBroker::refuse(const RoomPtr& room, std::vector<RedisRoom::Joiner> joiners, std::string_view why) {
+    for (RedisRoom::Joiner& joiner : joiners) {
+        if (room->room == nullptr) return;
+        zone_.leave(slot_, room->room->name, joiner.user);
+        SubscribeAnswer answer;
+        answer.reason = why;
+        joiner.done(answer);
+    }
+}
+
+}  // namespace rooms

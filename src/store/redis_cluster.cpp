@@ -1,0 +1,237 @@
+// The nodes of a Redis cluster: the map of its slots, learnt from any node that answers, and learnt again
+// when a node sends us elsewhere, is lost, or takes a subscription back.
+//
+// The map is asked for over a link of its own, which tries known masters first and then the servers that
+// the configuration names. Redis 7 and later hear and publish in the slot's own node (sharded pub/sub);
+// before, every node hears everything.
+#include <algorithm>
+#include <array>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "store/redis_servers.hpp"
+#include "store/redis_slots.hpp"
+
+namespace rooms {
+namespace {
+
+constexpr std::uint64_t kRefreshMs = 10000;  // also when nobody complains
+constexpr std::uint64_t kSoonMs = 50;        // complaints come in crowds
+constexpr unsigned kFirstSharded = 7;
+
+class Cluster final : public RedisServers, private RedisLink::Handler {
+public:
+    Cluster(Reactor& reactor, const RedisTarget& target, std::string_view me, RedisServers::Handler& handler)
+        : reactor_(reactor),
+          target_(target),
+          me_(me),
+          handler_(handler),
+          link_(reactor, map_login(target), *this),
+          ask_(reactor.timer([this] { open(); })),
+          drop_(reactor.timer([this] { dropped_.clear(); })),
+          alive_(std::make_shared<int>(0)),
+          slots_(kRedisSlots, nullptr) {}
+
+    void start() override { open(); }
+    RedisNode* node_of(std::string_view key) override { return slots_[redis_slot(key)]; }
+    bool known() const override { return known_; }
+    void each(const std::function<void(RedisNode&)>& visit) override {
+        for (auto& [place, node] : nodes_) visit(*node);
+    }
+    void look_again() override {
+        if (link_.down()) ask_->arm(std::max(kSoonMs, reactor_.random() % (2 * kSoonMs)));
+    }
+    RedisNode* follow(const RedisRedirect& redirect, const RedisNode& from) override {
+        const std::string& host = redirect.host.empty() ? from.address().host : redirect.host;
+        RedisNode* node = node_for(host, redirect.port, redirect.slot);
+        if (redirect.ask) return node;
+        if (node != nullptr) slots_[redirect.slot] = node;
+        look_again();
+        return node;
+    }
+
+private:
+    // Any node has the map, replicas too.
+    static RedisLogin map_login(const RedisTarget& target) {
+        RedisLogin login = login_of(target);
+        login.asks_replication = false;
+        return login;
+    }
+    static std::string place_text(const std::string& host, std::uint16_t port) {
+        return host + ' ' + std::to_string(port);
+    }
+
+    void open() {
+        if (!link_.down()) return;
+        // First whoever has just been told of, then the servers of the configuration, in turn.
+        std::vector<Address> candidates;
+        for (const auto& [place, node] : nodes_) {
+            if (node->commands_up()) candidates.push_back(node->address());
+        }
+        std::rotate(candidates.begin(),
+                    candidates.begin() + static_cast<std::ptrdiff_t>(
+                                             candidates.empty() ? 0 : reactor_.random() % candidates.size()),
+                    candidates.end());
+        for (const Address& seed : target_.servers) candidates.push_back(seed);
+        asked_ = candidates[next_ % candidates.size()];
+        if (!asked_.sockaddr.empty() && !reactor_.resolves()) return link_.open(asked_);
+        reactor_.resolve(asked_.host, asked_.port, alive_, [this](Result<std::vector<std::string>> found) {
+            if (!link_.down()) return;
+            if (found && !found->empty()) asked_.sockaddr = found->front();
+            if (asked_.sockaddr.empty()) return on_down(link_, "its name has no address");
+            link_.open(asked_);
+        });
+    }
+
+    void on_up(RedisLink&, std::string_view) override {
+        const std::array<std::string_view, 2> info = {"INFO", "server"};
+        const std::array<std::string_view, 2> slots = {"CLUSTER", "SLOTS"};
+        bool taken = link_.command(info, [this](std::optional<Reply> reply) {
+            if (!reply || known_) return;
+            unsigned major = 0;
+            for (const char c : info_field(reply->text(), "redis_version")) {
+                if (c < '0' || c > '9') break;
+                major = major * 10 + static_cast<unsigned>(c - '0');
+            }
+            sharded_ = major >= kFirstSharded;
+        });
+        taken = taken && link_.command(slots, [this](std::optional<Reply> reply) {
+            if (reply) on_slots(*reply);
+        });
+        if (!taken) link_.fail("full");
+    }
+
+    void on_push(RedisLink&, Reply) override {}
+
+    void on_down(RedisLink&, std::string_view why) override {
+        ++next_;
+        ask_->arm(backoff_.next(reactor_.random()));
+        tell("cluster node \"" + asked_.text() + "\": " + std::string(why));
+    }
+
+    // [ [ first, last, [ host, port, … ] of the master, … of replicas ], … ]
+    void on_slots(Reply reply) {
+        if (reply.is_error()) return link_.fail(reply.text());
+        if (reply.size() == 0) return link_.fail("it has no slots");
+        std::vector<RedisNode*> slots(kRedisSlots, nullptr);
+        std::map<std::string, std::uint16_t> first_slot;  // of each place
+        std::string unresolved;
+        for (std::size_t i = 0; i < reply.size(); ++i) {
+            const std::int64_t first = reply[i][0].integer().value_or(-1);
+            const std::int64_t last = reply[i][1].integer().value_or(-1);
+            const Reply master = reply[i][2];
+            std::string host(master[0].text());
+            const std::int64_t port = master[1].integer().value_or(0);
+            if (host.empty() || host == "?") host = asked_.host;  // it does not know its own address
+            if (first < 0 || last < first || last >= kRedisSlots || port < 1 || port > 65535) {
+                return link_.fail("its map of slots makes no sense");
+            }
+            RedisNode* node =
+                node_for(host, static_cast<std::uint16_t>(port), static_cast<std::uint16_t>(first));
+            if (node == nullptr) unresolved = host;
+            for (std::int64_t slot = first; slot <= last; ++slot)
+                slots[static_cast<std::size_t>(slot)] = node;
+        }
+        if (!unresolved.empty()) {
+            tell("the cluster names its node \"" + unresolved + "\": names need a \"resolver\" in http{}");
+        } else {
+            tell({});
+        }
+        slots_ = std::move(slots);
+        known_ = true;
+        backoff_.reset();
+        next_ = 0;
+        link_.close();
+        ask_->arm(kRefreshMs);
+        check_probes();
+        drop_unused();
+        handler_.on_map_changed();
+    }
+
+    RedisNode* node_for(const std::string& host, std::uint16_t port, std::uint16_t slot) {
+        auto& node = nodes_[place_text(host, port)];
+        if (node) return node.get();
+        Address address;
+        address.host = host;
+        address.port = port;
+        address.sockaddr = sockaddr_of(host, port);
+        if (address.sockaddr.empty() && !reactor_.resolves()) {
+            nodes_.erase(place_text(host, port));
+            return nullptr;
+        }
+        node = std::make_unique<RedisNode>(reactor_, std::move(address),
+                                           RedisNode::Options{login_of(target_), probe_of(slot), sharded_},
+                                           handler_);
+        node->start();
+        return node.get();
+    }
+
+    // A channel in this very slot, so that the node it is at can be asked to hear it.
+    [[nodiscard]] std::string probe_of(std::uint16_t slot) const {
+        std::string tag;
+        for (unsigned n = 0;; ++n) {
+            tag = std::to_string(n);
+            if (redis_slot(tag) == slot) break;
+        }
+        return target_.prefix + ":{" + tag + "}:probe:" + me_;
+    }
+
+    // A node whose probe's slot has gone elsewhere would look deaf.
+    void check_probes() {
+        for (auto& [place, node] : nodes_) {
+            if (slots_[redis_slot(node->probe())] == node.get()) continue;
+            const auto mine = std::find(slots_.begin(), slots_.end(), node.get());
+            if (mine != slots_.end()) {
+                node->set_probe(probe_of(static_cast<std::uint16_t>(mine - slots_.begin())));
+            }
+        }
+    }
+
+    void drop_unused() {
+        for (auto entry = nodes_.begin(); entry != nodes_.end();) {
+            if (std::find(slots_.begin(), slots_.end(), entry->second.get()) != slots_.end()) {
+                ++entry;
+                continue;
+            }
+            handler_.on_dropped(*entry->second);
+            entry->second->stop();
+            dropped_.push_back(std::move(entry->second));
+            entry = nodes_.erase(entry);
+            drop_->arm(0);
+        }
+    }
+
+    void tell(std::string trouble) {
+        if (trouble == trouble_) return;
+        trouble_ = std::move(trouble);
+        if (!trouble_.empty()) reactor_.log(LogLevel::warn, "redis: " + trouble_);
+    }
+
+    Reactor& reactor_;
+    RedisTarget target_;
+    const std::string me_;
+    RedisServers::Handler& handler_;
+    RedisLink link_;
+    Address asked_;
+    std::size_t next_ = 0;
+    Backoff backoff_{100, 1000};
+    std::unique_ptr<Timer> ask_;
+    std::unique_ptr<Timer> drop_;
+    std::shared_ptr<int> alive_;
+    std::vector<RedisNode*> slots_;  // of all slots, the node that has it; null: none
+    std::map<std::string, std::unique_ptr<RedisNode>> nodes_;
+    std::vector<std::unique_ptr<RedisNode>> dropped_;
+    std::string trouble_;
+    bool known_ = false;
+    bool sharded_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<RedisServers> make_redis_cluster(Reactor& reactor, const RedisTarget& target,
+                                                 std::string_view me, RedisServers::Handler& handler) {
+    return std::make_unique<Cluster>(reactor, target, me, handler);
+}
+
+}  // namespace rooms

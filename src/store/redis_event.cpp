@@ -1,0 +1,81 @@
+#include "store/redis_event.hpp"
+
+#include <openssl/evp.h>
+
+#include <charconv>
+#include <cstring>
+#include <memory>
+#include <string>
+
+#include "core/envelope.hpp"
+#include "core/frame.hpp"
+#include "core/json.hpp"
+
+namespace rooms {
+namespace {
+
+constexpr std::size_t kSeal = 40;
+
+std::string_view take_word(std::string_view& rest) {
+    const std::size_t end = rest.find(' ');
+    if (end == rest.npos) return {};
+    const std::string_view word = rest.substr(0, end);
+    rest.remove_prefix(end + 1);
+    return word;
+}
+
+template <typename T>
+bool parse_number(std::string_view text, T& value) {
+    const auto [end, fault] = std::from_chars(text.data(), text.data() + text.size(), value);
+    return !text.empty() && fault == std::errc{} && end == text.data() + text.size();
+}
+
+}  // namespace
+
+std::optional<RedisEvent> RedisEvent::parse(std::string_view message) {
+    RedisEvent event;
+    event.seal = take_word(message);
+    event.sealed = message;
+    event.epoch = take_word(message);
+    const bool good =
+        parse_number(take_word(message), event.offset) && parse_number(take_word(message), event.ms);
+    if (!good || event.seal.size() != kSeal || event.epoch.empty() || event.offset == 0) return std::nullopt;
+    event.body = message;
+    return event;
+}
+
+bool RedisEvent::is_sealed(std::string_view secret) const {
+    if (seal.size() != kSeal || secret.empty()) return false;
+    const std::unique_ptr<EVP_MD_CTX, void (*)(EVP_MD_CTX*)> context(EVP_MD_CTX_new(), EVP_MD_CTX_free);
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned size = 0;
+    if (!context || EVP_DigestInit_ex(context.get(), EVP_sha1(), nullptr) != 1 ||
+        EVP_DigestUpdate(context.get(), sealed.data(), sealed.size()) != 1 ||
+        EVP_DigestUpdate(context.get(), secret.data(), secret.size()) != 1 ||
+        EVP_DigestFinal_ex(context.get(), digest, &size) != 1) {
+        return false;
+    }
+    for (std::size_t i = 0; i < kSeal / 2; ++i) {
+        if (seal[2 * i] != "0123456789abcdef"[digest[i] >> 4]) return false;
+        if (seal[2 * i + 1] != "0123456789abcdef"[digest[i] & 15]) return false;
+    }
+    return true;
+}
+
+Payload RedisEvent::frame() const {
+    char tail[kMaxEventTail];
+    const std::size_t tail_size = event_tail(tail, offset, ms);
+    char header[kMaxServerHeader];
+    const std::size_t json_size = body.size() + tail_size;
+    const std::size_t header_size = encode_frame_header(header, Opcode::text, json_size);
+    Payload frame = Payload::allocate(header_size + json_size);
+    char* json = frame.data() + header_size;
+    std::memcpy(frame.data(), header, header_size);
+    std::memcpy(json, body.data(), body.size());
+    std::memcpy(json + body.size(), tail, tail_size);
+    // Others may publish too (docs/redis.md), and Redis' own reader of JSON is more lenient than browsers'.
+    const auto value = parse_json(std::string_view(json, json_size), kMaxJsonDepth + 1);
+    return value && value->type == JsonType::object ? frame : Payload();
+}
+
+}  // namespace rooms

@@ -1,0 +1,111 @@
+#include "store/redis_presence.hpp"
+
+#include <array>
+#include <utility>
+
+namespace rooms {
+namespace {
+
+constexpr std::size_t kMaxUsers = 10000;  // named in one answer; all are counted
+
+}  // namespace
+
+struct RedisPresence::Question {
+    struct Roster {
+        std::string worker;
+        std::vector<std::pair<std::string, std::uint64_t>> users;
+        bool lives = false;
+    };
+    std::string base;
+    PresenceDone done;
+    std::vector<Roster> rosters;
+    std::size_t open = 0;  // leases that have not been looked at
+    bool failed = false;
+};
+
+RedisPresence::RedisPresence(Reactor& reactor, RedisCalls& calls, std::string prefix, std::string me)
+    : reactor_(reactor),
+      calls_(calls),
+      prefix_(std::move(prefix)),
+      me_(std::move(me)),
+      timer_(reactor.timer([this] { renew(); })) {}
+
+void RedisPresence::start() { renew(); }
+
+std::string RedisPresence::lease_of(std::string_view worker) const {
+    return prefix_ + ":{" + std::string(worker) + "}:alive";
+}
+
+void RedisPresence::renew() {
+    timer_->arm(kRenewMs);
+    const std::string lease = lease_of(me_);
+    const std::string time = std::to_string(kLeaseMs);
+    const std::array<std::string_view, 5> words = {"SET", lease, "1", "PX", time};
+    calls_.command(lease, words, nullptr);
+}
+
+void RedisPresence::ask(std::string_view base, PresenceDone done) {
+    auto question = std::make_shared<Question>();
+    question->base = base;
+    question->done = std::move(done);
+    const std::string at = question->base + ":at";
+    const std::array<std::string_view, 1> keys = {at};
+    calls_.run(Script::presence, keys, {}, [this, question](const RedisOutcome& outcome) {
+        if (outcome.reply) return on_rosters(question, *outcome.reply);
+        question->done(PresenceAnswer{});
+    });
+}
+
+void RedisPresence::on_rosters(const std::shared_ptr<Question>& question, Reply reply) {
+    for (std::size_t i = 0; i + 1 < reply.size(); i += 2) {
+        Question::Roster& roster = question->rosters.emplace_back();
+        roster.worker = reply[i].text();
+        const Reply users = reply[i + 1];
+        for (std::size_t n = 0; n + 1 < users.size(); n += 2) {
+            const auto count = users[n + 1].integer();
+            if (count && *count > 0) {
+                roster.users.emplace_back(users[n].text(), static_cast<std::uint64_t>(*count));
+            }
+        }
+    }
+    question->open = question->rosters.size();
+    if (question->open == 0) return answer(*question);
+    for (std::size_t i = 0; i < question->rosters.size(); ++i) {
+        const std::string lease = lease_of(question->rosters[i].worker);
+        const std::array<std::string_view, 2> words = {"EXISTS", lease};
+        calls_.command(lease, words, [this, question, i](const RedisOutcome& outcome) {
+            Question::Roster& roster = question->rosters[i];
+            question->failed = question->failed || !outcome.reply;
+            roster.lives = roster.worker == me_ || (outcome.reply && outcome.reply->integer() != 0);
+            if (--question->open == 0) answer(*question);
+        });
+    }
+}
+
+void RedisPresence::answer(Question& question) {
+    if (question.failed) return question.done(PresenceAnswer{});
+    PresenceAnswer answer;
+    answer.ok = true;
+    std::map<std::string_view, std::uint64_t> users;
+    std::vector<std::string_view> dead;
+    for (const Question::Roster& roster : question.rosters) {
+        if (!roster.lives) dead.push_back(roster.worker);
+        for (const auto& [user, count] : roster.users) {
+            if (!roster.lives) continue;
+            answer.connections += count;
+            if (!user.empty()) users[user] += count;
+        }
+    }
+    for (const auto& [user, count] : users) {
+        if (answer.users.size() == kMaxUsers) break;
+        answer.users.push_back({std::string(user), static_cast<std::uint32_t>(count)});
+    }
+    if (!dead.empty()) {
+        const std::string at = question.base + ":at";
+        const std::array<std::string_view, 1> keys = {at};
+        calls_.run(Script::presence, keys, dead, nullptr);
+    }
+    question.done(answer);
+}
+
+}  // namespace rooms

@@ -1,0 +1,81 @@
+#include "store/redis_reply.hpp"
+
+#include <hiredis/hiredis.h>
+
+#include <charconv>
+#include <cstdlib>
+#include <new>
+#include <vector>
+
+namespace rooms {
+
+bool Reply::is_error() const { return reply_ != nullptr && reply_->type == REDIS_REPLY_ERROR; }
+bool Reply::is_nil() const { return reply_ == nullptr || reply_->type == REDIS_REPLY_NIL; }
+bool Reply::is_array() const { return reply_ != nullptr && reply_->type == REDIS_REPLY_ARRAY; }
+
+std::string_view Reply::text() const {
+    if (reply_ == nullptr) return {};
+    switch (reply_->type) {
+        case REDIS_REPLY_STRING:
+        case REDIS_REPLY_STATUS:
+        case REDIS_REPLY_ERROR: return {reply_->str, static_cast<std::size_t>(reply_->len)};
+        default: return {};
+    }
+}
+
+std::optional<std::int64_t> Reply::integer() const {
+    if (reply_ == nullptr) return std::nullopt;
+    if (reply_->type == REDIS_REPLY_INTEGER) return reply_->integer;
+    const std::string_view digits = text();
+    std::int64_t value = 0;
+    const auto [end, fault] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+    if (digits.empty() || fault != std::errc{} || end != digits.data() + digits.size()) return std::nullopt;
+    return value;
+}
+
+std::size_t Reply::size() const { return is_array() ? reply_->elements : 0; }
+
+Reply Reply::operator[](std::size_t index) const {
+    return index < size() ? Reply(reply_->element[index]) : Reply();
+}
+
+void ReplyReader::FreeReader::operator()(redisReader* reader) const { redisReaderFree(reader); }
+void ReplyReader::FreeReply::operator()(redisReply* reply) const { freeReplyObject(reply); }
+
+ReplyReader::ReplyReader() : reader_(redisReaderCreate()) {
+    if (!reader_) throw std::bad_alloc();
+}
+ReplyReader::~ReplyReader() = default;
+
+bool ReplyReader::feed(std::string_view bytes) {
+    return redisReaderFeed(reader_.get(), bytes.data(), bytes.size()) == REDIS_OK;
+}
+
+std::optional<Reply> ReplyReader::next(bool& broken) {
+    current_.reset();
+    void* reply = nullptr;
+    broken = redisReaderGetReply(reader_.get(), &reply) != REDIS_OK;
+    if (broken || reply == nullptr) return std::nullopt;
+    current_.reset(static_cast<redisReply*>(reply));
+    return Reply(current_.get());
+}
+
+std::string encode_command(std::span<const std::string_view> words) {
+    std::vector<const char*> texts;
+    std::vector<std::size_t> sizes;
+    texts.reserve(words.size());
+    sizes.reserve(words.size());
+    for (const std::string_view word : words) {
+        // The formatter copies from what it is given, also where there is nothing to copy.
+        texts.push_back(word.data() == nullptr ? "" : word.data());
+        sizes.push_back(word.size());
+    }
+    char* command = nullptr;
+    const int size =
+        redisFormatCommandArgv(&command, static_cast<int>(words.size()), texts.data(), sizes.data());
+    if (size < 0) throw std::bad_alloc();
+    const std::unique_ptr<char, void (*)(void*)> owner(command, &std::free);
+    return std::string(command, static_cast<std::size_t>(size));
+}
+
+}  // namespace rooms

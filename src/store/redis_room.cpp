@@ -1,0 +1,222 @@
+#include "store/redis_room.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <utility>
+
+#include "core/hub.hpp"
+#include "core/reply.hpp"
+
+namespace rooms {
+namespace {
+
+constexpr std::size_t kMaxEarly = 1024;           // messages beyond a hole
+constexpr std::size_t kMaxEarlyBytes = 4u << 20;  // … and their octets; the stream has them too
+constexpr std::size_t kMaxHeld = 64;
+
+std::uint64_t epoch_number(std::string_view text) { return parse_epoch(text).value_or(0); }
+
+}  // namespace
+
+std::optional<RedisSync> RedisSync::parse(Reply reply) {
+    RedisSync sync;
+    sync.epoch = reply[0].text();
+    const auto offset = reply[1].integer();
+    sync.secret = reply[2].text();
+    sync.check = reply[3].text();
+    const auto now = reply[4].integer();
+    if (epoch_number(sync.epoch) == 0 || !offset || *offset < 0 || sync.secret.empty() || !now)
+        return std::nullopt;
+    sync.offset = static_cast<std::uint64_t>(*offset);
+    sync.now_ms = *now;
+    sync.has_events = reply[5].is_array();
+    sync.events.reserve(reply[5].size());
+    for (std::size_t i = 0; i < reply[5].size(); ++i) {
+        // [ "OFFSET-0", [ "t", ms, "b", body ] ]
+        const Reply entry = reply[5][i];
+        const std::string_view id = entry[0].text();
+        RedisEvent event;
+        const auto [end, fault] = std::from_chars(id.data(), id.data() + id.size(), event.offset);
+        const auto ms = entry[1][1].integer();
+        if (fault != std::errc{} || std::string_view(end, id.data() + id.size()) != "-0" || !ms)
+            return std::nullopt;
+        event.epoch = sync.epoch;
+        event.ms = *ms;
+        event.body = entry[1][3].text();
+        sync.events.push_back(event);
+    }
+    return sync;
+}
+
+RedisRoom::RedisRoom(Room& hub_room, std::string key)
+    : base(std::move(key)), channel(base + ":events"), room(&hub_room) {}
+
+RedisClaim RedisRoom::claim() const {
+    const bool told_more =
+        !live() || (acknowledged_.epoch == epoch_ && acknowledged_.offset > room->cursor.offset);
+    if (told_more) return acknowledged_;
+    return {epoch_, room->cursor.offset, check_, fence_};
+}
+
+void RedisRoom::on_acknowledged(std::string_view epoch, std::uint64_t offset, std::string_view check,
+                                const std::string& fence) {
+    if (acknowledged_.epoch == epoch && acknowledged_.offset >= offset) return;
+    acknowledged_ = {std::string(epoch), offset, std::string(check), fence};
+}
+
+void RedisRoom::on_message(std::string_view message, const std::string& fence, RoomSink& sink,
+                           RedisMeter& meter) {
+    const std::optional<RedisEvent> event = RedisEvent::parse(message);
+    if (!event) return meter.on_redis(RedisCount::foreign, room->name);
+    if (live() && event->epoch == epoch_ && event->is_sealed(secret_)) {
+        take(*event, fence, sink, meter);
+        return;
+    }
+    // Another life of the room, which the stream will tell of; or a stranger.
+    hold(message, meter);
+    if (live()) strange = wants_sync = true;
+}
+
+void RedisRoom::hold(std::string_view message, RedisMeter& meter) {
+    if (held_.size() == kMaxHeld) {
+        // A stranger is all that can be that busy: what is ours is in the stream.
+        if (live()) meter.on_redis(RedisCount::foreign, room->name);
+        held_.pop_front();
+    }
+    held_.emplace_back(message);
+}
+
+void RedisRoom::take(const RedisEvent& event, const std::string& fence, RoomSink& sink, RedisMeter& meter) {
+    if (event.offset <= room->cursor.offset) return;
+    if (event.offset != room->cursor.offset + 1) {
+        if (!wants_sync && !syncing) meter.on_redis(RedisCount::holes, room->name);
+        wants_sync = true;
+        const std::size_t size = event.sealed.size() + event.seal.size() + 1;
+        if (early_.size() < kMaxEarly && early_bytes_ + size <= kMaxEarlyBytes) {
+            if (early_.emplace(event.offset, std::string(event.seal.data(), size)).second)
+                early_bytes_ += size;
+        }
+        return;
+    }
+    deliver(event, event.frame(), sink, meter);
+    check_ = event.check();
+    fence_ = fence;
+    if (!early_.empty()) take_early(fence, sink, meter);
+}
+
+// The cursor moves once the sink has it: what throws comes again.
+void RedisRoom::deliver(const RedisEvent& event, Payload frame, RoomSink& sink, RedisMeter& meter) {
+    if (frame) {
+        if (syncing) tail_.emplace_back(event.offset, frame);
+        sink.on_publication(*room, std::move(frame));
+    } else {
+        // Written by somebody who passed by publish.lua's checks.
+        meter.on_redis(RedisCount::bad_events, room->name);
+        sink.on_gap(*room, {room->cursor.epoch, event.offset}, "invalid");
+    }
+    room->cursor.offset = event.offset;
+}
+
+void RedisRoom::take_early(const std::string& fence, RoomSink& sink, RedisMeter& meter) {
+    while (!early_.empty()) {
+        const auto first = early_.begin();
+        const std::optional<RedisEvent> event = RedisEvent::parse(first->second);
+        if (event && event->epoch == epoch_ && event->offset > room->cursor.offset) {
+            if (event->offset != room->cursor.offset + 1) {
+                wants_sync = true;
+                return;
+            }
+            deliver(*event, event->frame(), sink, meter);
+            check_ = event->check();
+            fence_ = fence;
+        }
+        early_bytes_ -= first->second.size();
+        early_.erase(first);
+    }
+}
+
+Payload RedisRoom::frame_of(const RedisSync& sync, std::size_t index) {
+    if (frames_.size() < sync.events.size()) frames_.resize(sync.events.size());
+    if (!frames_[index]) frames_[index] = sync.events[index].frame();
+    return frames_[index];
+}
+
+void RedisRoom::on_sync(const RedisSync& sync, const std::string& fence, RoomSink& sink, RedisMeter& meter) {
+    frames_.clear();
+    const Position now{epoch_number(sync.epoch), sync.offset};
+    if (!live()) {
+        room->cursor = now;
+    } else if (sync.epoch != epoch_) {
+        meter.on_redis(RedisCount::resets, room->name);
+        sink.on_gap(*room, now, "reset");
+        room->cursor = now;
+        early_.clear();
+        early_bytes_ = 0;
+        tail_.clear();
+        members_unsure = true;
+    } else {
+        for (std::size_t i = 0; i < sync.events.size() && room->cursor.offset < sync.offset; ++i) {
+            const RedisEvent& event = sync.events[i];
+            if (event.offset > room->cursor.offset + 1) break;
+            if (event.offset == room->cursor.offset + 1) deliver(event, frame_of(sync, i), sink, meter);
+        }
+        if (room->cursor.offset < sync.offset) {
+            meter.on_redis(RedisCount::gaps, room->name);
+            sink.on_gap(*room, now, "trimmed");
+            room->cursor = now;
+            tail_.clear();
+        }
+    }
+    epoch_ = sync.epoch;
+    secret_ = sync.secret;
+    if (room->cursor.offset == sync.offset) {
+        check_ = sync.check;
+        fence_ = fence;
+    }
+    if (acknowledged_.epoch != epoch_) acknowledged_ = {};
+    suspect = 0;
+    take_early(fence, sink, meter);
+    for (std::deque<std::string> held = std::exchange(held_, {}); !held.empty(); held.pop_front()) {
+        const std::optional<RedisEvent> event = RedisEvent::parse(held.front());
+        if (event && event->epoch == epoch_ && event->is_sealed(secret_)) {
+            take(*event, fence, sink, meter);
+        } else if (!event || event->epoch == epoch_ || event->offset == 0) {
+            meter.on_redis(RedisCount::foreign, room->name);
+        }
+        // Of another epoch: it was true when it was said, perhaps, and is not the room's any more.
+    }
+}
+
+void RedisRoom::on_sync_done() {
+    frames_.clear();
+    tail_.clear();
+}
+
+std::optional<std::vector<Payload>> RedisRoom::missed(const RedisSync& sync, Position since,
+                                                      HistoryLimits limits) {
+    const Position now = room->cursor;
+    if (since.epoch != now.epoch || since.offset > now.offset) return std::nullopt;
+    if (now.offset - since.offset > limits.size) return std::nullopt;
+    std::vector<Payload> frames;
+    frames.reserve(now.offset - since.offset);
+    std::uint64_t next = since.offset + 1;
+    for (std::size_t i = 0; i < sync.events.size() && next <= now.offset; ++i) {
+        const RedisEvent& event = sync.events[i];
+        if (event.offset != next) continue;
+        const std::int64_t age = sync.now_ms - event.ms;
+        if (age > 0 && static_cast<std::uint64_t>(age) > limits.ttl_ms) return std::nullopt;
+        Payload frame = frame_of(sync, i);
+        if (!frame) return std::nullopt;
+        frames.push_back(std::move(frame));
+        ++next;
+    }
+    for (const auto& [offset, frame] : tail_) {
+        if (offset != next || next > now.offset) continue;
+        frames.push_back(frame);
+        ++next;
+    }
+    if (next != now.offset + 1) return std::nullopt;
+    return frames;
+}
+
+}  // namespace rooms

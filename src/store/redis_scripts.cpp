@@ -1,0 +1,68 @@
+// The assembler puts the files into the object as they are: whoever publishes from elsewhere loads the
+// very same bytes, and EVALSHA finds them under the same name.
+#include "store/redis_scripts.hpp"
+
+#include <openssl/evp.h>
+
+#include <array>
+
+#define ROOMS_EMBED(name)                                                                             \
+    __asm__(                                                                                          \
+        ".section .rodata\n"                                                                          \
+        ".balign 16\n"                                                                                \
+        "rooms_lua_" #name                                                                            \
+        ":\n"                                                                                         \
+        ".incbin \"store/" #name                                                                      \
+        ".lua\"\n"                                                                                    \
+        "rooms_lua_" #name                                                                            \
+        "_end:\n"                                                                                     \
+        ".byte 0\n"                                                                                   \
+        ".previous\n");                                                                               \
+    extern const char lua_##name[] __asm__("rooms_lua_" #name) __attribute__((visibility("hidden"))); \
+    extern const char lua_##name##_end[] __asm__("rooms_lua_" #name "_end")                           \
+        __attribute__((visibility("hidden")))
+
+ROOMS_EMBED(publish);
+ROOMS_EMBED(sync);
+ROOMS_EMBED(check);
+ROOMS_EMBED(presence);
+
+namespace rooms {
+namespace {
+
+std::array<char, 41> sha1_hex(std::string_view text) {
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned size = 0;
+    EVP_Digest(text.data(), text.size(), digest, &size, EVP_sha1(), nullptr);
+    std::array<char, 41> hex{};
+    for (unsigned i = 0; i < 20; ++i) {
+        hex[2 * i] = "0123456789abcdef"[digest[i] >> 4];
+        hex[2 * i + 1] = "0123456789abcdef"[digest[i] & 15];
+    }
+    return hex;
+}
+
+}  // namespace
+
+std::string_view script_text(Script script) {
+    const auto between = [](const char* begin, const char* end) {
+        return std::string_view(begin, static_cast<std::size_t>(end - begin));
+    };
+    switch (script) {
+        case Script::publish: return between(lua_publish, lua_publish_end);
+        case Script::sync: return between(lua_sync, lua_sync_end);
+        case Script::check: return between(lua_check, lua_check_end);
+        case Script::presence: return between(lua_presence, lua_presence_end);
+    }
+    return {};
+}
+
+std::string_view script_sha(Script script) {
+    // Plain data, filled at the first use: it owns nothing that would have to be destroyed.
+    static std::array<std::array<char, 41>, kScripts> known{};
+    auto& hex = known[static_cast<std::size_t>(script)];
+    if (hex[0] == '\0') hex = sha1_hex(script_text(script));
+    return {hex.data(), 40};
+}
+
+}  // namespace rooms

@@ -1,0 +1,17 @@
+// The Lua that runs in Redis, compiled into the module from the .lua files beside this one.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace rooms {
+
+enum class Script : std::uint8_t { publish, sync, check, presence };
+inline constexpr std::size_t kScripts = 4;
+
+[[nodiscard]] std::string_view script_text(Script script);
+// What EVALSHA calls it: 40 hex digits.
+[[nodiscard]] std::string_view script_sha(Script script);
+
+}  // namespace rooms

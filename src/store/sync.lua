@@ -1,0 +1,73 @@
+-- One worker's dealings with one room: what it has seen is compared with what is there, its members are
+-- told, and it gets the room's position and what came after an offset.
+--
+--   KEYS  the room's meta, stream, at and at:WORKER
+--   ARGV  1 the id of the replication it knows   2 random word   3 its own name   4 "1": sharded pub/sub
+--         5 epoch, 6 offset, 7 check of the last event it has seen ("": none)   8 the replication then
+--         9 events after this offset are wanted ("": none)   10 how many at the most
+--         11 members: "" as they are, "+" changes, "=" all   12 … user, count, user, count …
+--
+-- Answers { epoch, offset, secret, check, now, events or nil }.
+local meta, stream, at, mine = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local fence, word, me, sharded = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local kKeep = 3600000
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local room = redis.call('HMGET', meta, 'epoch', 'offset', 'secret', 'check', 'fence', 'before', 'base', 'sharded')
+local epoch, offset, secret, check = room[1], tonumber(room[2]) or 0, room[3], room[4] or ''
+local present = room[5]
+
+-- Whether event `n`, seen with this check, is what this server has as event n.
+local function continues(n, seen, then_fence)
+  if n > offset then return false end
+  if n == 0 or (then_fence == fence and present == fence) then return true end
+  if n == offset then return seen == check end
+  local entry = redis.call('XRANGE', stream, ARGV[6], ARGV[6], 'COUNT', 1)[1]
+  if not entry then
+    -- Trimmed. What a server has of an epoch when it takes over is a beginning of what there was before.
+    return present == fence and then_fence == room[6] and n <= (tonumber(room[7]) or 0)
+  end
+  local text = epoch .. ' ' .. ARGV[6] .. ' ' .. entry[2][2] .. ' ' .. entry[2][4]
+  return redis.sha1hex(text .. secret):sub(1, 16) == seen
+end
+
+if epoch and epoch == ARGV[5] and not continues(tonumber(ARGV[6]), ARGV[7], ARGV[8]) then
+  -- Acknowledged events are gone. Nobody may go on as if nothing had happened.
+  epoch = nil
+end
+if not epoch then
+  secret = redis.sha1hex(word .. time[1] .. '.' .. time[2] .. meta)
+  epoch, offset, check = redis.sha1hex(secret .. meta):sub(1, 12):gsub('^0+', ''), 0, ''
+  if epoch == '' then epoch = '1' end
+  redis.call('DEL', stream, meta)
+  redis.call('HSET', meta, 'epoch', epoch, 'offset', 0, 'secret', secret, 'fence', fence, 'base', 0)
+  redis.call('PEXPIRE', meta, kKeep)
+  room[8] = false
+elseif present ~= fence then
+  redis.call('HSET', meta, 'fence', fence, 'before', present or '', 'base', string.format('%.0f', offset))
+end
+if sharded == '1' and not room[8] then redis.call('HSET', meta, 'sharded', 1) end
+
+local mode = ARGV[11]
+if mode ~= '' then
+  if mode == '=' then redis.call('DEL', mine) end
+  for i = 12, #ARGV, 2 do
+    if redis.call('HINCRBY', mine, ARGV[i], ARGV[i + 1]) <= 0 then redis.call('HDEL', mine, ARGV[i]) end
+  end
+  if redis.call('EXISTS', mine) == 1 then
+    redis.call('PEXPIRE', mine, kKeep)
+    redis.call('SADD', at, me)
+    redis.call('PEXPIRE', at, kKeep)
+  else
+    redis.call('SREM', at, me)
+  end
+end
+
+local events = false
+local from = tonumber(ARGV[9])
+if from and from <= offset and offset - from <= tonumber(ARGV[10]) then
+  events = {}
+  if from < offset then events = redis.call('XRANGE', stream, string.format('%.0f', from + 1), '+') end
+end
+return { epoch, offset, secret, check, now, events }

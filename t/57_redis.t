@@ -1,0 +1,696 @@
+#!/usr/bin/python3
+"""Rooms shared through Redis by two nginx hosts: one order, one history, one presence; and what becomes of them when
+Redis goes, stalls, forgets, lies or refuses."""
+import os
+import re
+import sys
+import threading
+import time
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+from rooms import SCALE, http, jwt, tap, wait_until, ws    # noqa: E402
+from rooms.nginx import Nginx                               # noqa: E402
+from rooms.redis import Proxy, Redis, Resp                  # noqa: E402
+
+LOCATIONS = """
+    location = /ws      { rooms; rooms_jwt_key HS256 @DIR@/secret; rooms_allow *; rooms_rate 5000/10s; }
+    location = /publish { rooms_publish; }
+    location = /status  { rooms_status; }
+"""
+HTTP = """
+    rooms_history three:* size=3 ttl=10m;
+    rooms_history none:*  size=0 ttl=10m;
+    keepalive_requests 100000;
+"""
+FILES = {"secret": jwt.SECRET}
+
+redis = Redis()
+line_a, line_b = Proxy(redis), Proxy(redis)
+host_a = Nginx(LOCATIONS, http=HTTP + f"rooms_redis {line_a.url};", files=FILES, name="host a")
+host_b = Nginx(LOCATIONS, http=HTTP + f"rooms_redis {line_b.url};", files=FILES, name="host b")
+hosts = (host_a, host_b)
+rooms_made = 0
+
+
+def new_room(kind="session"):
+    global rooms_made
+    rooms_made += 1
+    return f"{kind}:{rooms_made}"
+
+
+def page(server, user="u1", worker=None):
+    token = jwt.mint(sub=user)
+    socket = (ws.connect(server, "/ws", token=token) if worker is None else
+              ws.connect_to_worker(server, worker, "/ws", token=token))
+    socket.expect(type="connected")
+    return socket
+
+
+def join(socket, room, **more):
+    socket.send_json(type="subscribe", room=room, **more)
+    return socket.expect(type="subscribed", room=room)
+
+
+def publish(server, room, n=None, expect=200, **more):
+    return http.publish(server, dict({"room": room, "type": "x", "data": {"n": n}}, **more), expect=expect)
+
+
+def publish_surely(server, room, n):
+    """As a good backend does it: a 503 is answered with the same id again."""
+    def taken():
+        response = publish(server, room, n, expect=None, id=f"{room}.{n}")
+        tap.in_(response.status, (200, 503), "status")
+        return response.json if response.status == 200 else None
+    return wait_until(taken, f"{n} to be taken", 10 * SCALE)
+
+
+def health(server):
+    return http.request(server, "GET", "/status?health")
+
+
+def all_well(*servers):
+    """Every worker of the hosts takes subscriptions and hears."""
+    for server in servers or hosts:
+        for pid in server.workers():
+            with page(server, worker=pid) as socket:
+                def joined():
+                    socket.send_json(type="subscribe", room="probe:1")
+                    return socket.recv_json()["type"] == "subscribed"
+                wait_until(joined, f"a worker of {server.name} to be well", 6 * SCALE)
+        wait_until(lambda: health(server).status == 200, f"{server.name} to be well", 6 * SCALE)
+
+
+def everywhere(room):
+    """A member on each worker of each host."""
+    sockets = [page(server, worker=pid) for server in hosts for pid in server.workers()]
+    epochs = {join(socket, room)["epoch"] for socket in sockets}
+    tap.is_(len(epochs), 1, "epochs")
+    return sockets, epochs.pop()
+
+
+def gone(sockets):
+    for socket in sockets:
+        socket.close()
+
+
+def count(name, *servers):
+    return sum(http.status(server)["redis"][name] for server in servers or hosts)
+
+
+# --- two hosts are one
+
+@tap.case("members on every worker of both hosts get one order, whoever publishes")
+def _():
+    room = new_room()
+    sockets, _ = everywhere(room)
+    answers = {}
+
+    def writer(server, name):
+        for n in range(40):
+            answers[publish(server, room, f"{name}{n}")["offset"]] = f"{name}{n}"
+    threads = [threading.Thread(target=writer, args=(server, f"{i}.")) for i, server in enumerate(hosts * 2)]
+    for i, thread in enumerate(threads):
+        thread.name = str(i)
+        thread.start()
+    for thread in threads:
+        thread.join()
+    tap.is_(len(answers), 160, "offsets that were answered")
+    for socket in sockets:
+        for offset in range(1, 161):
+            socket.expect(offset=offset, n=answers[offset])
+        socket.expect_nothing()
+    gone(sockets)
+
+
+@tap.case("a client comes back on the other host and gets what it missed, once and in order")
+def _():
+    room = new_room()
+    with page(host_a) as socket:
+        epoch = join(socket, room)["epoch"]
+    for n in range(1, 11):
+        publish(hosts[n % 2], room, n)
+    with page(host_b) as live:
+        join(live, room)
+        for since in (0, 4, 10):
+            for server in hosts:
+                with page(server) as socket:
+                    got = join(socket, room, since={"epoch": epoch, "offset": since})
+                    tap.is_((got["recovered"], got["offset"]), (True, 10))
+                    for n in range(since + 1, 11):
+                        socket.expect(offset=n, n=n)
+                    socket.expect_nothing()
+        live.expect_nothing()
+
+
+@tap.case("recovery is whole or recovered:false: beyond the size, another epoch, a position ahead")
+def _():
+    room = new_room("three")
+    with page(host_a) as socket:
+        epoch = join(socket, room)["epoch"]
+    for n in range(1, 6):
+        publish(host_b, room, n)
+    for since, recovered in (({"epoch": epoch, "offset": 1}, False), ({"epoch": epoch, "offset": 2}, True),
+                             ({"epoch": epoch, "offset": 6}, False), ({"epoch": "1", "offset": 5}, False)):
+        with page(host_a) as socket:
+            got = join(socket, room, since=since)
+            tap.is_((got["recovered"], got["offset"]), (recovered, 5), str(since))
+            for n in (3, 4, 5) if recovered else ():
+                socket.expect(offset=n)
+            socket.expect_nothing()
+
+
+@tap.case("size=0: members get everything, who comes later nothing")
+def _():
+    room = new_room("none")
+    with page(host_a) as socket:
+        epoch = join(socket, room)["epoch"]
+        publish(host_b, room, 1)
+        socket.expect(offset=1, n=1)
+        with page(host_b) as late:
+            tap.is_(join(late, room, since={"epoch": epoch, "offset": 0})["recovered"], False)
+            late.expect_nothing()
+        with page(host_b) as late:
+            tap.is_(join(late, room, since={"epoch": epoch, "offset": 1})["recovered"], True, "nothing was missed")
+
+
+@tap.case("an id is one publication, whichever host it comes to, and another body is 409")
+def _():
+    room = new_room()
+    sockets, _ = everywhere(room)
+    first = publish(host_a, room, 1, id="once")
+    tap.is_(first["subscribers"], 2, "members of this host")
+    for server in hosts:
+        tap.is_(publish(server, room, 1, id="once"), dict(first, duplicate=True))
+        publish(server, room, 2, id="once", expect=409)
+    answers = []
+    threads = [threading.Thread(target=lambda s=server: answers.append(publish(s, room, 3, key="k"))) for server in hosts * 8]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    tap.is_({answer["offset"] for answer in answers}, {2}, "offsets of 16 at once")
+    tap.is_(sum("duplicate" not in answer for answer in answers), 1, "first answers")
+    for socket in sockets:
+        socket.expect(offset=1, id="once")
+        socket.expect(offset=2, n=3)
+        socket.expect_nothing()
+    gone(sockets)
+
+
+def presence(socket, room):
+    socket.send_json(type="presence", room=room)
+    got = socket.wait_for(type="presence", room=room)
+    return sorted((user["id"], user["connections"]) for user in got["users"]), got["count"]
+
+
+@tap.case("presence is that of both hosts, by user and connection")
+def _():
+    room = new_room()
+    pages = [page(server, user=user) for server in hosts for user in ("u1", "u1", f"only {server.name}")]
+    for socket in pages:
+        join(socket, room)
+    for socket in pages:
+        tap.is_(presence(socket, room), ([("only host a", 1), ("only host b", 1), ("u1", 4)], 6))
+    pages.pop().close()
+    pages[0].send_json(type="unsubscribe", room=room)
+    pages[0].wait_for(type="unsubscribed")
+    wait_until(lambda: presence(pages[1], room) == ([("only host a", 1), ("u1", 3)], 4), "who left to be gone")
+    gone(pages)
+
+
+@tap.case("a host that dies is out of presence within 10 s, and its members' next host counts them at once")
+def _():
+    room = new_room()
+    third = Nginx(LOCATIONS, http=HTTP + f"rooms_redis {redis.url};", files=FILES, name="host c")
+    third.allow(r".*")
+    with page(host_a, user="stays") as stays:
+        join(stays, room)
+        with page(third, user="goes") as goes:
+            join(goes, room)
+            tap.is_(presence(stays, room)[1], 2, "before")
+            died = time.monotonic()
+            for pid in third.processes() + [third.pid]:
+                os.kill(pid, 9)
+            with page(host_b, user="goes") as back:
+                join(back, room)
+                wait_until(lambda: presence(stays, room) == ([("goes", 1), ("stays", 1)], 2), "the dead to be gone", 10)
+                tap.diag(f"gone after {time.monotonic() - died:.1f} s")
+    third.process.wait(10)
+    third.stopped, third.problems = True, []
+
+
+# --- what others publish
+
+@tap.case("a foreign PUBLISH never reaches a page: it is counted, and the log says once what to do instead")
+def _():
+    room = new_room()
+    sockets, epoch = everywhere(room)
+    channel = f"rooms:{{{room}}}:events"
+    publish(host_a, room, 1)
+    for socket in sockets:
+        socket.expect(offset=1)
+    before = count("foreign")
+    with redis.client() as client:
+        tap.is_(client("PUBSUB", "NUMSUB", channel)[1], 4, "workers that listen")
+        forged = "0" * 40 + f' {epoch} 2 1795332720700 {{"type":"x","forged":true,"room":"{room}"'
+        for text in ('{"type":"x","n":2}', "", "x" * 100000, forged, forged.replace(" 2 ", " 3 "), "\xff\x00"):
+            tap.is_(client("PUBLISH", channel, text), 4)
+        wait_until(lambda: count("foreign") == before + 24, "24 to be counted")
+    for socket in sockets:
+        socket.expect_nothing()
+    publish(host_b, room, 2)
+    for socket in sockets:
+        socket.expect(offset=2, n=2)
+        socket.expect_nothing()
+    for server in hosts:
+        lines = [line for line in server.log().splitlines() if "publish.lua" in line]
+        tap.ok(1 <= len(lines) <= 2, f"one line for each worker: {lines}")
+        tap.like(lines[0], r"\[warn\].*docs/redis.md")
+    gone(sockets)
+
+
+@tap.case("a replayed message of the channel is no news")
+def _():
+    room = new_room()
+    sockets, _ = everywhere(room)
+    channel = f"rooms:{{{room}}}:events"
+    with redis.client() as ear, redis.client() as mouth:
+        ear("SUBSCRIBE", channel)
+        publish(host_a, room, 1)
+        message = ear.push()[2]
+        for socket in sockets:
+            socket.expect(offset=1)
+        mouth("PUBLISH", channel, message)
+        mouth("PUBLISH", channel, message.replace(" 1 ", " 2 ", 1))     # its seal is not of this offset
+    publish(host_a, room, 2)
+    for socket in sockets:
+        socket.expect(offset=2, n=2)
+        socket.expect_nothing()
+    gone(sockets)
+
+
+# --- holes
+
+@tap.case("an event whose doorbell was lost is read from the stream, before anything newer and within 5 s")
+def _():
+    room = new_room()
+    sockets, epoch = everywhere(room)
+    publish(host_a, room, 1)
+    for socket in sockets:
+        socket.expect(offset=1)
+    before = count("holes")
+
+    def unheard(n):
+        """What publish.lua does, but for the doorbell."""
+        script = open(os.path.join(os.path.dirname(__file__), "../src/store/publish.lua"), encoding="utf-8").read()
+        silent = re.sub(r"^redis\.call\(room\[7\].*$", "", script, flags=re.MULTILINE)
+        tap.isnt(silent, script)
+        with redis.client() as client:
+            client("EVAL", silent, "2", f"rooms:{{{room}}}:meta", f"rooms:{{{room}}}:stream", '{"type":"x","n":%d}' % n)
+    unheard(2)
+    publish(host_b, room, 3)
+    for socket in sockets:
+        for n in (1, 2, 3)[1:]:
+            socket.expect(offset=n, n=n)
+    tap.is_(count("holes") - before, 4, "holes that were seen")
+    unheard(4)      # and silence
+    started = time.monotonic()
+    for socket in sockets:
+        socket.expect(offset=4, n=4)
+    took = time.monotonic() - started
+    tap.ok(took < 5.5 * SCALE, f"it took {took:.1f} s")
+    gone(sockets)
+
+
+@tap.case("a stream that was deleted: `gap` before what is newer, within 5 s")
+def _():
+    room = new_room()
+    sockets, epoch = everywhere(room)
+    publish(host_a, room, 1)
+    for socket in sockets:
+        socket.expect(offset=1)
+    with redis.client() as client:
+        client("DEL", f"rooms:{{{room}}}:stream", f"rooms:{{{room}}}:meta")
+    for socket in sockets:
+        got = socket.expect(type="gap", room=room)
+        tap.isnt(got["epoch"], epoch, "epoch")
+        tap.is_(got["offset"], 0)
+    publish(host_a, room, 2)
+    for socket in sockets:
+        socket.expect(offset=1, n=2)
+        socket.expect_nothing()
+    gone(sockets)
+
+
+@tap.case("FLUSHALL: every member is told a gap, once, and what follows is newer; presence is right again")
+def _():
+    rooms = [new_room() for _ in range(8)]
+    sockets = [page(server, user=f"u{i}", worker=pid) for server in hosts for i, pid in enumerate(server.workers())]
+    for socket in sockets:
+        for room in rooms:
+            join(socket, room)
+    for room in rooms:
+        publish(host_a, room, 1)
+    for socket in sockets:
+        for room in rooms:
+            socket.expect(room=room, offset=1)
+    with redis.client() as client:
+        client("FLUSHALL")
+    publish(host_b, rooms[0], 2)
+    for socket in sockets:
+        told = {}
+        for _ in rooms:
+            message = socket.wait_for(type="gap")
+            tap.ok(message["room"] not in told, f"one gap for {message['room']}")
+            told[message["room"]] = message
+        tap.is_(sorted(told), sorted(rooms), "rooms with a gap")
+    for room in rooms:
+        publish(host_a, room, 3)
+    for socket in sockets:
+        for room in rooms:
+            socket.wait_for(room=room, n=3)
+        socket.expect_nothing()
+    wait_until(lambda: presence(sockets[0], rooms[1])[1] == 4, "presence after FLUSHALL", 6 * SCALE)
+    gone(sockets)
+
+
+# --- Redis goes and comes back
+
+def interrupted(interrupt, mend, *, downtime=1.0, gap=False, servers=hosts, reason=None):
+    """Members stay, miss nothing that was answered 200, and are told nothing (gap: a gap). Meanwhile publications and
+    subscriptions are refused in time, as retryable."""
+    all_well()
+    room = new_room()
+    sockets, epoch = everywhere(room)
+    for n in range(1, 4):
+        publish(host_a, room, n)
+    for socket in sockets:
+        for n in range(1, 4):
+            socket.expect(offset=n)
+    logged = [len(server.log()) for server in servers]
+    interrupt()
+    began = time.monotonic()
+    slow = 0
+    for server in servers:
+        for _ in range(4):
+            asked = time.monotonic()
+            response = publish(server, room, "never", expect=None)
+            slow = max(slow, time.monotonic() - asked)
+            tap.is_(response.status, 503, f"status of {response!r}")
+            tap.ok(int(response.get("Retry-After")) > 0, "Retry-After")
+    tap.ok(slow < 1.0 * SCALE, f"the slowest 503 took {slow:.3f} s")
+    late = page(servers[0])
+    late.send_json(type="subscribe", room=room, ref=1)
+    late.expect(type="error", code="unavailable", retryable=True, ref=1)
+    late.send_json(type="presence", room=room, ref=2)
+    late.expect(type="error", code="unavailable", retryable=True, ref=2)
+    late.close()
+    if downtime > 3:
+        wait_until(lambda: all(health(server).status == 503 for server in servers), "health to be 503",
+                   5 * SCALE - (time.monotonic() - began))
+        tap.ok(time.monotonic() - began < 4.5 * SCALE, "health told in time")
+        tap.like(health(servers[0]).json["reason"], "worker .* heard nothing through redis")
+    time.sleep(max(0, downtime - (time.monotonic() - began)))
+    mend()
+    mended = time.monotonic()
+    all_well()
+    for server, since in zip(servers, logged):
+        lines = [line for line in server.log()[since:].splitlines() if re.search(r"\[(error|warn)\].* rooms: ", line)]
+        tap.ok(len(lines) <= 5 * len(server.workers()), "a line for each change of state:\n" + "\n".join(lines))
+    tap.diag(f"503 within {slow:.3f} s; well {time.monotonic() - mended:.2f} s after it was mended")
+    got = publish(host_b, room, "after")
+    for socket in sockets:
+        if gap:
+            socket.expect(type="gap", room=room)
+        last = socket.recv_json()
+        while last["n"] == "never":     # unknown: a 503 says that it may have been stored
+            last = socket.recv_json()
+        tap.is_((last["n"], last["offset"]), ("after", got["offset"]))
+        socket.expect_nothing()
+    if not gap:
+        tap.is_(got["epoch"], epoch, "epoch")
+        with page(host_a) as back:
+            tap.is_(join(back, room, since={"epoch": epoch, "offset": 1})["recovered"], True, "recovered")
+    gone(sockets)
+
+
+tap.add("Redis restarts, its data kept: sockets stay, 503 and `unavailable` meanwhile, no gap, the same epoch",
+        interrupted, redis.stop, redis.start)
+tap.add("Redis is killed and starts again: the same", interrupted, redis.kill, redis.start)
+tap.add("Redis stalls (SIGSTOP) for 5 s: the same, and health is 503 with the reason", interrupted, redis.pause,
+        redis.resume, downtime=5)
+
+
+def both(method, *arguments):
+    def call():
+        for line in (line_a, line_b):
+            getattr(line, method)(*arguments)
+    return call
+
+
+tap.add("the line to Redis swallows all octets for 5 s: the same", interrupted, both("black_hole", True),
+        both("black_hole", False), downtime=5)
+tap.add("the line is cut: the same", interrupted, both("cut"), both("mend"))
+
+
+@tap.case("one host is cut off: its health says so, its pages are told nothing wrong; the other goes on; then it catches up")
+def _():
+    all_well()
+    room = new_room()
+    sockets, epoch = everywhere(room)
+    mine, others = sockets[:2], sockets[2:]
+    line_a.cut()
+    for n in range(1, 21):
+        publish(host_b, room, n)
+    for socket in others:
+        for n in range(1, 21):
+            socket.expect(offset=n, n=n)
+    for socket in mine:
+        socket.expect_nothing()
+    wait_until(lambda: health(host_a).status == 503, "host a to say so", 5 * SCALE)
+    tap.is_(health(host_b).status, 200, "host b")
+    line_a.mend()
+    mended = time.monotonic()
+    for socket in mine:
+        for n in range(1, 21):
+            socket.expect(offset=n, n=n)
+        socket.expect_nothing()
+    tap.diag(f"caught up {time.monotonic() - mended:.2f} s after it was mended")
+    wait_until(lambda: health(host_a).status == 200, "host a to be well", 5 * SCALE)
+    gone(sockets)
+
+
+@tap.case("CLIENT KILL TYPE pubsub: what was published meanwhile is read from the stream")
+def _():
+    room = new_room()
+    sockets, _ = everywhere(room)
+    with redis.client() as client:
+        for n in range(1, 31):
+            if n % 10 == 5:
+                client("CLIENT", "KILL", "TYPE", "pubsub")
+            publish(hosts[n % 2], room, n)
+    for socket in sockets:
+        for n in range(1, 31):
+            socket.expect(offset=n, n=n)
+        socket.expect_nothing()
+    all_well()
+    gone(sockets)
+
+
+@tap.case("a subscription that was silently dropped is a deaf worker: it is noticed within 5 s and heals")
+def _():
+    all_well()
+    room = new_room()
+    sockets, _ = everywhere(room)
+    line_b.one_way("down")         # what Redis says does not arrive, what we say does
+    time.sleep(0.1)
+    for n in range(1, 4):
+        publish(host_a, room, n)
+    wait_until(lambda: health(host_b).status == 503, "host b to notice", 5 * SCALE)
+    line_b.one_way(None)
+    for socket in sockets:
+        for n in range(1, 4):
+            socket.expect(offset=n, n=n)
+        socket.expect_nothing()
+    all_well()
+    gone(sockets)
+
+
+# --- refusals of Redis
+
+def refused(break_it, heal, pattern):
+    all_well()
+    room = new_room()
+    sockets, epoch = everywhere(room)
+    publish(host_a, room, 1)
+    before = len(host_a.log())
+    with redis.client() as client:
+        break_it(client)
+        try:
+            for _ in range(6):
+                asked = time.monotonic()
+                response = publish(host_a, room, "never", expect=None)
+                tap.is_(response.status, 503, f"{response!r}")
+                tap.ok(time.monotonic() - asked < 1, "in time")
+            lines = [line for line in host_a.log()[before:].splitlines() if re.search(pattern, line)]
+            tap.ok(1 <= len(lines) <= 2, f"one line of the log for each worker: {lines}")
+            tap.unlike(host_a.log()[before:], "publish to .* refused")
+        finally:
+            heal(client)
+    all_well()
+    publish(host_a, room, 2)
+    for socket in sockets:
+        socket.expect(offset=1, n=1)
+        socket.expect(offset=2, n=2)
+        socket.expect_nothing()
+    gone(sockets)
+
+
+tap.add("OOM: 503, one line of the log, and it goes on when there is memory", refused,
+        lambda client: client("CONFIG", "SET", "maxmemory", "1"), lambda client: client("CONFIG", "SET", "maxmemory", "0"),
+        r"\[error\].*redis .* refuses: OOM")
+tap.add("MISCONF: the same", refused,
+        lambda client: _cannot_save(client), lambda client: client("CONFIG", "SET", "stop-writes-on-bgsave-error", "no"),
+        r"\[error\].*redis .* refuses: MISCONF")
+tap.add("NOPERM: the same", refused,
+        lambda client: client("ACL", "SETUSER", "default", "-evalsha", "-eval"),
+        lambda client: client("ACL", "SETUSER", "default", "+@all"), r"\[error\].*redis .* refuses: NOPERM")
+
+
+def _cannot_save(client):
+    client("CONFIG", "SET", "stop-writes-on-bgsave-error", "yes")
+    client("CONFIG", "SET", "save", "3600 100000")
+    os.mkdir(redis.path("dump.rdb"))
+    client("BGSAVE")
+    wait_until(lambda: "rdb_last_bgsave_status:err" in client("INFO", "persistence"), "a background save to fail")
+
+
+@tap.case("NOSCRIPT: scripts that were flushed are loaded again, and nobody notices")
+def _():
+    room = new_room()
+    sockets, _ = everywhere(room)
+    for n in range(1, 9):
+        if n % 3 == 1:
+            with redis.client() as client:
+                client("SCRIPT", "FLUSH")
+        publish(hosts[n % 2], room, n)
+    for socket in sockets:
+        for n in range(1, 9):
+            socket.expect(offset=n, n=n)
+        socket.expect_nothing()
+    gone(sockets)
+
+
+# --- another server takes over
+
+def failover(lost, history="session"):
+    """The master dies, a replica is promoted that never got the last `lost` events. (members' gaps, epoch before, after)"""
+    master, replica = Redis(), Redis()
+    line, feed = Proxy(master), Proxy(master)
+    replica.replica_of(master, through=feed)
+    master.wait_synced(replica)
+    server = Nginx(LOCATIONS, http=HTTP + f"rooms_redis {line.url};", files=FILES, name=f"failover, {lost} lost")
+    room = new_room(history)
+    sockets = [page(server, worker=pid) for pid in server.workers()]
+    epoch = [join(socket, room)["epoch"] for socket in sockets][0]
+    for n in range(1, 6):
+        publish(server, room, n)
+    master.wait_synced(replica)
+    if lost:
+        feed.cut()
+    for n in range(6, 6 + lost):
+        publish(server, room, n)
+    for socket in sockets:
+        for n in range(1, 6 + lost):
+            socket.expect(offset=n, n=n)
+    line.cut()
+    master.kill()
+    replica.promote()
+    line.retarget(replica)
+    line.mend()
+    for n in ("a", "b", "c", "d"):
+        publish_surely(server, room, n)
+    got = [[] for _ in sockets]
+    for socket, messages in zip(sockets, got):
+        while lost and not any(m["type"] == "gap" for m in messages):
+            messages.append(socket.recv_json())
+    after = publish_surely(server, room, "z")["epoch"]
+    for socket, messages in zip(sockets, got):
+        while not messages or messages[-1].get("n") != "z":
+            messages.append(socket.recv_json())
+        socket.expect_nothing()
+    got = [[(m["type"], m.get("n"), m["offset"]) for m in messages] for messages in got]
+    with page(server) as socket:
+        back = join(socket, room, since={"epoch": epoch, "offset": 5 + lost})["recovered"]
+    gone(sockets)
+    problems = server.stop()
+    tap.is_(problems, [], "problems of nginx")
+    for part in (line, feed, replica, master):
+        part.close()
+    return got, epoch, after, back
+
+
+@tap.case("a failover that lost acknowledged events: every member is told a gap before anything newer, none resumes over it")
+def _():
+    got, before, after, back = failover(3)
+    for messages in got:
+        kinds = [kind for kind, _, _ in messages]
+        tap.is_(kinds.count("gap"), 1, f"gaps in {messages}")
+        told = [n for kind, n, _ in messages if kind == "x"]
+        tap.is_(told, list("abcdz")[-len(told):], f"what came: {messages}")
+        tap.is_(kinds[0], "gap", f"the gap first: {messages}")
+    tap.isnt(after, before, "epoch")
+    tap.is_(back, False, "recovered with the lost position")
+
+
+@tap.case("a failover that lost nothing: no gap, the epoch stays, and who was away resumes")
+def _():
+    got, before, after, back = failover(0)
+    for messages in got:
+        tap.is_(messages, [("x", n, 6 + i) for i, n in enumerate("abcdz")])
+    tap.is_(after, before, "epoch")
+    tap.is_(back, True, "recovered")
+
+
+# --- reload and death of workers
+
+@tap.case("reload and the death of a worker: members resume by position, nothing is lost")
+def _():
+    room = new_room()
+    with page(host_b) as stays:
+        epoch = join(stays, room)["epoch"]
+        publish(host_a, room, 1)
+        host_a.reload(wait_old=True)
+        publish(host_a, room, 2)
+        host_a.kill_worker(host_a.workers()[0])
+        all_well(host_a)
+        publish(host_a, room, 3)
+        for n in (1, 2, 3):
+            stays.expect(offset=n, n=n)
+        for pid in host_a.workers():
+            with page(host_a, worker=pid) as socket:
+                got = join(socket, room, since={"epoch": epoch, "offset": 0})
+                tap.is_((got["recovered"], got["offset"]), (True, 3))
+                for n in (1, 2, 3):
+                    socket.expect(offset=n, n=n)
+        wait_until(lambda: presence(stays, room)[1] == 1, "presence to be one", 10 * SCALE)
+
+
+@tap.case("a full restart of a host keeps epochs and history, for Redis has them")
+def _():
+    room = new_room()
+    with page(host_a) as socket:
+        epoch = join(socket, room)["epoch"]
+    publish(host_a, room, 1, id="i")
+    host_a.changed_workers = True
+    host_a.send_signal(15)
+    tap.is_(host_a.process.wait(10 * SCALE), 0, "exit code")
+    host_a.output.close()
+    host_a.start()
+    all_well(host_a)
+    tap.is_(publish(host_a, room, 1, id="i").get("duplicate"), True, "the id is known")
+    with page(host_a) as socket:
+        tap.is_(join(socket, room, since={"epoch": epoch, "offset": 0})["recovered"], True, "recovered")
+        socket.expect(offset=1, n=1)
+
+
+tap.run()

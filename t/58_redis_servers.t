@@ -1,0 +1,354 @@
+#!/usr/bin/python3
+"""The servers behind rooms_redis: TLS with verified names, users and passwords, databases, names, sentinels that fail
+over, a cluster whose slots move and whose masters die."""
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+from rooms import ROOT, SCALE, http, jwt, tap, wait_until, ws         # noqa: E402
+from rooms.nginx import Nginx                                         # noqa: E402
+from rooms.redis import Cluster, Proxy, Redis, Resp, Sentinels, slot_of   # noqa: E402
+
+LOCATIONS = """
+    location = /ws      { rooms; rooms_jwt_key HS256 @DIR@/secret; rooms_allow *; rooms_rate 5000/10s; }
+    location = /publish { rooms_publish; }
+    location = /status  { rooms_status; }
+"""
+cluster = Cluster(wait=False)       # its nodes take their time to find together
+rooms_made = 0
+
+
+def new_room():
+    global rooms_made
+    rooms_made += 1
+    return f"session:{rooms_made}"
+
+
+def host(directive, name, files=None, **more):
+    return Nginx(LOCATIONS, http="keepalive_requests 100000; rooms_history * size=5000;" + directive, files=dict({"secret": jwt.SECRET}, **(files or {})),
+                 name=name, **more)
+
+
+def page(server, worker=None):
+    token = jwt.mint(sub="u1")
+    socket = (ws.connect(server, "/ws", token=token) if worker is None else
+              ws.connect_to_worker(server, worker, "/ws", token=token))
+    socket.expect(type="connected")
+    return socket
+
+
+def join(socket, room, **more):
+    """Tries again while Redis is not there yet."""
+    def joined():
+        socket.send_json(type="subscribe", room=room, **more)
+        got = socket.wait_for(room=room)
+        tap.in_(got.get("code"), (None, "unavailable"))
+        return got if got["type"] == "subscribed" else None
+    return wait_until(joined, f"a place in {room}", 10 * SCALE)
+
+
+def publish_surely(server, room, n):
+    def taken():
+        response = http.publish(server, {"room": room, "type": "x", "data": {"n": n}, "id": f"{room}.{n}"}, expect=None)
+        tap.in_(response.status, (200, 503), f"status of {response!r}")
+        return response.json if response.status == 200 else None
+    return wait_until(taken, f"{n} to be taken", 10 * SCALE)
+
+
+def works(server, other=None):
+    """Members on each worker of the hosts get what the others publish."""
+    room = new_room()
+    sockets = [page(one, pid) for one in (server, other) if one for pid in one.workers()]
+    for socket in sockets:
+        join(socket, room)
+    for n in range(1, 4):
+        publish_surely(server, room, n)
+    for socket in sockets:
+        for n in range(1, 4):
+            socket.expect(offset=n, n=n)
+        socket.expect_nothing()
+        socket.close()
+    wait_until(lambda: http.request(server, "GET", "/status?health").status == 200, "health", 5 * SCALE)
+
+
+def never_works(server, pattern):
+    wait_until(lambda: re.search(pattern, server.log()), f"the log to say {pattern}", 5 * SCALE)
+    response = http.publish(server, {"room": "session:1", "type": "x"}, expect=None)
+    tap.is_(response.status, 503, "status")
+    wait_until(lambda: http.request(server, "GET", "/status?health").status == 503, "health to be 503", 6 * SCALE)
+
+
+# --- one server
+
+@tap.case("rediss:// with the certificate's authority and name works; TCP, unix socket and database besides")
+def _():
+    with Redis(tls=True) as redis:
+        ca = redis.path("server.crt")
+        for directive, name in ((f"rooms_redis {redis.tls_url} ca={ca};", "TLS"), (f"rooms_redis {redis.url}/3 prefix=p;", "db 3"),
+                                (f"rooms_redis {redis.unix_url} db=4;", "a unix socket")):
+            server = host(directive, name)
+            works(server)
+            tap.is_(server.stop(), [], "problems")
+        with redis.client() as client:
+            for db, prefix in ((0, "rooms"), (3, "p"), (4, "rooms")):
+                client("SELECT", db)
+                tap.ok(any(key.startswith(prefix + ":{session:") for key in client("KEYS", "*")), f"keys in {db}")
+
+
+@tap.case("rediss://: an unknown authority or another name is refused, and the log says why")
+def _():
+    with Redis(tls=True) as redis:
+        server = host(f"rooms_redis {redis.tls_url};", "an unknown authority")
+        never_works(server, r"\[warn\].*cannot be reached: .*certificate")
+        tap.is_(server.stop(), [], "problems")
+        redis.stop()
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                        "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:other.example,IP:10.9.8.7",
+                        "-keyout", redis.path("server.key"), "-out", redis.path("server.crt")], check=True, capture_output=True)
+        redis.start()
+        for url, name in ((redis.tls_url, "a name"), (redis.tls_url.replace("localhost", "127.0.0.1"), "an address")):
+            server = host(f"rooms_redis {url} ca={redis.path('server.crt')};", f"{name} that is not in the certificate")
+            never_works(server, r"\[warn\].*cannot be reached: .*certificate")
+            tap.is_(server.stop(), [], "problems")
+
+
+@tap.case("a password from a file and a user's name log in; a wrong one is told, and never shown")
+def _():
+    acl = "user default off\nuser web on >correct-horse-battery ~* &* +@all\nuser boss on >pw ~* &* +@all\n"
+    with Redis(acl=acl, admin=("boss", "pw")) as redis:
+        plain = f"redis://127.0.0.1:{redis.port}"
+        server = host(f"rooms_redis {plain} user=web password_file=@DIR@/pw;", "a password file", {"pw": "correct-horse-battery\n"})
+        works(server)
+        tap.is_(server.stop(), [], "problems")
+        server = host(f"rooms_redis redis://web:correct-horse-battery@127.0.0.1:{redis.port};", "a password in the URL")
+        works(server)
+        status = http.request(server, "GET", "/status").text
+        tap.unlike(status + server.log(), "correct-horse", "the password")
+        tap.is_(server.stop(), [], "problems")
+        server = host(f"rooms_redis {plain} user=web password_file=@DIR@/pw;", "a wrong password", {"pw": "wrong-horse-battery\n"})
+        never_works(server, r"\[warn\].*cannot be reached: WRONGPASS")
+        tap.unlike(server.log(), "wrong-horse", "the password")
+        tap.is_(server.stop(), [], "problems")
+
+
+@tap.case("the ACL of docs/redis.md is enough for nginx, and for a publisher, and for nothing else")
+def _():
+    text = open(os.path.join(ROOT, "docs/redis.md"), encoding="utf-8").read()
+    acl = "".join(re.findall(r"^```acl\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    acl = acl.replace(">CHANGE-ME-1", ">" + "n" * 32).replace(">CHANGE-ME-2", ">" + "p" * 32)
+    with Redis(acl=acl + "user boss on >pw ~* &* +@all\n", admin=("boss", "pw")) as redis:
+        server = host(f"rooms_redis redis://127.0.0.1:{redis.port} user=nginx password_file=@DIR@/pw;", "the ACL", {"pw": "n" * 32})
+        works(server)
+        room = new_room()
+        script = open(os.path.join(ROOT, "src/store/publish.lua"), encoding="utf-8").read()
+        base = f"rooms:{{{room}}}"
+        with page(server) as socket, Resp(redis.address, user="publisher", password="p" * 32) as client:
+            join(socket, room)
+            tap.is_(client("EVAL", script, 2, base + ":meta", base + ":stream", '{"type":"x","n":1}')[0], "ok")
+            socket.expect(type="x", n=1, offset=1, room=room, sessionId=room.split(":")[1])
+            for words in (("GET", "x"), ("FLUSHALL",), ("CONFIG", "GET", "*"), ("KEYS", "*"), ("PUBLISH", "other", "x"),
+                          ("SET", "other", 1), ("SUBSCRIBE", base + ":events")):
+                try:
+                    client(*words)
+                except Exception as error:
+                    tap.is_(error.code, "NOPERM", str(words))
+                else:
+                    tap.fail(f"the publisher may {words}")
+        with Resp(redis.address, user="nginx", password="n" * 32) as client:
+            for words in (("FLUSHALL",), ("CONFIG", "GET", "*"), ("KEYS", "*"), ("SET", "other", 1), ("SUBSCRIBE", "other"),
+                          ("SHUTDOWN",), ("DEBUG", "SLEEP", 0), ("ACL", "LIST")):
+                try:
+                    client(*words)
+                except Exception as error:
+                    tap.is_(error.code, "NOPERM", str(words))
+                else:
+                    tap.fail(f"nginx may {words}")
+        tap.unlike(server.log(), "NOPERM")
+        tap.is_(server.stop(), [], "problems")
+
+
+@tap.case("a replica is not written to: the log says so, and it is used once it is promoted")
+def _():
+    with Redis() as master, Redis() as replica:
+        replica.replica_of(master)
+        server = host(f"rooms_redis {replica.url};", "a replica")
+        never_works(server, r"\[warn\].*cannot be reached: READONLY it is a replica")
+        replica.promote()
+        works(server)
+        # And a master that is demoted while we are connected.
+        replica.replica_of(master)
+        never_works(server, r"\[warn\].*lost: READONLY")
+        tap.is_(server.stop(), [], "problems")
+
+
+@tap.case("what is no Redis at all is told as such")
+def _():
+    plain = Nginx("location / { return 200; }", module=False, name="a web server")
+    server = host(f"rooms_redis redis://127.0.0.1:{plain.port};", "no Redis")
+    never_works(server, r"\[warn\].*cannot be reached: it does not speak RESP")
+    tap.is_(server.stop() + plain.stop(), [], "problems")
+
+
+# --- sentinels
+
+@tap.case("sentinels: the master is found; +switch-master is followed; a killed master is replaced; no page notices")
+def _():
+    a, b = Redis(name="a"), Redis(name="b")
+    b.replica_of(a)
+    a.wait_synced(b)
+    with Sentinels(a, [b]) as sentinels:
+        server = host(f"rooms_redis {sentinels.url()};", "sentinels")
+        works(server)
+        room = new_room()
+        sockets = [page(server, pid) for pid in server.workers()]
+        epoch = [join(socket, room)["epoch"] for socket in sockets][0]
+        total = 0
+
+        def more():
+            nonlocal total
+            for _ in range(5):
+                total += 1
+                publish_surely(server, room, total)
+            for socket in sockets:
+                for n in range(total - 4, total + 1):
+                    socket.expect(offset=n, n=n)
+        more()
+        new = sentinels.failover()
+        more()
+        tap.is_(server.log().count("is replaced by"), 2, "lines of the log, one for each worker")
+        sentinels.wait_replicas()
+        before = sentinels.master_address()
+        new.kill()
+        started = time.monotonic()
+        sentinels.wait_other_master(before)
+        failed_over = time.monotonic()
+        more()
+        tap.diag(f"failover after {failed_over - started:.1f} s, all events {time.monotonic() - failed_over:.2f} s later")
+        for socket in sockets:
+            socket.expect_nothing()
+            socket.close()
+        with page(server) as socket:
+            tap.is_(join(socket, room, since={"epoch": epoch, "offset": 0})["recovered"], True, "recovered")
+        # A sentinel that is gone is no harm.
+        sentinels.all[0].kill()
+        works(server)
+        tap.is_(server.stop(), [], "problems")
+    for one in (a, b):
+        one.close()
+
+
+@tap.case("sentinels that know no such master are told in the log")
+def _():
+    with Redis() as a, Sentinels(a, [], count=1) as sentinels:
+        server = host(f"rooms_redis {sentinels.url('other')};", "an unknown master")
+        never_works(server, r'\[warn\].*sentinel .*knows no master "other"')
+        tap.is_(server.stop(), [], "problems")
+
+
+# --- a cluster
+
+def rooms_of(node, count):
+    found = []
+    while len(found) < count:
+        room = new_room()
+        if cluster.node_of(f"rooms:{{{room}}}:meta") is node:
+            found.append(room)
+    return found
+
+
+@tap.case("cluster: rooms on all masters, on two hosts, by sharded pub/sub")
+def _():
+    global first, second
+    cluster.ready()
+    first = host(f"rooms_redis {cluster.url};", "cluster, host 1")
+    second = host(f"rooms_redis cluster://127.0.0.1:{cluster.nodes[1].port};", "cluster, host 2")
+    for node in cluster.masters():
+        room = rooms_of(node, 1)[0]
+        sockets = [page(one, pid) for one in (first, second) for pid in one.workers()]
+        for socket in sockets:
+            join(socket, room)
+        for n in range(1, 6):
+            publish_surely((first, second)[n % 2], room, n)
+        for socket in sockets:
+            for n in range(1, 6):
+                socket.expect(offset=n, n=n)
+            socket.expect_nothing()
+        tap.is_(node.client()("PUBSUB", "SHARDNUMSUB", f"rooms:{{{room}}}:events")[1], 4, "sharded subscriptions")
+        sockets[0].send_json(type="presence", room=room)
+        tap.is_(sockets[0].wait_for(type="presence")["count"], 4, "presence")
+        for socket in sockets:
+            socket.close()
+
+
+@tap.case("cluster: a slot that moves under load takes its rooms along: nothing lost, nothing twice, no gap")
+def _():
+    source, target = cluster.masters()[:2]
+    room = rooms_of(source, 1)[0]
+    slot = slot_of(f"{{{room}}}")
+    sockets = [page(one, pid) for one in (first, second) for pid in one.workers()]
+    epochs = {join(socket, room)["epoch"] for socket in sockets}
+    sent, ending, broken = [], threading.Event(), []
+
+    def writer(server, name):
+        try:
+            n = 0
+            while not ending.is_set():
+                n += 1
+                publish_surely(server, room, f"{name}{n}")
+                sent.append(f"{name}{n}")
+        except BaseException as error:
+            broken.append(error)
+    threads = [threading.Thread(target=writer, args=(one, f"{i}.")) for i, one in enumerate((first, second))]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: len(sent) > 50 or broken, "the first publications")
+    for to in (target, source, target):
+        cluster.move_slot(slot, to)
+        before = len(sent)
+        wait_until(lambda: len(sent) > before + 50 or broken, "publications after a move")
+    ending.set()
+    for thread in threads:
+        thread.join()
+    tap.is_(broken, [], "publishers that failed")
+    tap.is_(len(epochs), 1, "epochs")
+    for socket in sockets:
+        got = [socket.recv_json() for _ in sent]
+        tap.is_([m["offset"] for m in got], list(range(1, len(sent) + 1)), "offsets")
+        tap.is_(sorted(m["n"] for m in got), sorted(sent), "what came")
+        socket.expect_nothing()
+        socket.close()
+    tap.diag(f"{len(sent)} events")
+
+
+@tap.case("cluster: a master that dies is replaced by its replica: its rooms go on by themselves, the others never stop")
+def _():
+    victim, other = cluster.masters()[1:3]
+    mine, elsewhere = rooms_of(victim, 1)[0], rooms_of(other, 1)[0]
+    sockets = [page(one, pid) for one in (first, second) for pid in one.workers()]
+    for socket in sockets:
+        join(socket, mine)
+        join(socket, elsewhere)
+    for n in range(1, 4):
+        publish_surely(first, mine, n)
+    victim.wait_synced(*cluster.replicas_of(victim))
+    taken_over = cluster.kill(victim, wait=False)
+    for n in range(1, 4):
+        http.publish(second, {"room": elsewhere, "type": "x", "data": {"n": n}})
+    tap.is_(http.publish(first, {"room": mine, "type": "x"}, expect=None).status, 503, "while nobody has the slot")
+    taken_over()
+    for n in range(4, 7):
+        publish_surely(second, mine, n)
+    for socket in sockets:
+        got = [socket.recv_json() for _ in range(9)]
+        tap.is_([m["n"] for m in got if m["room"] == elsewhere], [1, 2, 3], "the other room")
+        tap.is_([m["n"] for m in got if m["room"] == mine], [1, 2, 3, 4, 5, 6], "the dead master's room")
+        socket.expect_nothing()
+        socket.close()
+    for one in (first, second):
+        works(one)
+
+
+tap.run()

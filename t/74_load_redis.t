@@ -1,0 +1,8 @@
+#!/usr/bin/python3
+"""60_load.t on the Redis broker."""
+import os
+import sys
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+from rooms import on_redis      # noqa: E402
+
+sys.exit(on_redis.run("60_load.t"))
