@@ -247,10 +247,10 @@ ORACLE := $(if $(wildcard t/oracle/oracle.cpp),oracle)
 ROOMS_NGINX ?= $(if $(NGX_NAME),$(CURDIR)/$(MODULE)/objs/nginx)
 SUITE_ENV = ROOMS_UNIT_DIR=build/unit $(if $(ROOMS_NGINX),ROOMS_NGINX=$(ROOMS_NGINX))
 
-# $(call suite,MODULE,MODULE WITH FAULT POINTS,TAP DIRECTORY)
+# $(call suite,MODULE,MODULE WITH FAULT POINTS,TAP DIRECTORY[,TESTS])
 suite = mkdir -p $(3) && $(SUITE_ENV) ROOMS_MODULE=$(CURDIR)/$(1)/ngx_http_rooms_module.so \
 	ROOMS_MODULE_FAULTS=$(CURDIR)/$(2)/ngx_http_rooms_module.so PERL_TEST_HARNESS_DUMP_TAP=$(3) \
-	prove -j$(TEST_JOBS) $(T)
+	prove -j$(TEST_JOBS) $(or $(4),$(T))
 
 .PHONY: test prove asan
 test: ## everything: unit tests, corpora, the suite, then `make check`
@@ -259,8 +259,13 @@ test: ## everything: unit tests, corpora, the suite, then `make check`
 	@$(MAKE) --no-print-directory fuzz-replay $(ORACLE)
 	@$(MAKE) --no-print-directory check
 
+# Redis' own tests once more, where there is valkey.
+VALKEY := $(wildcard /usr/bin/valkey-server)
+VALKEY_T := $(sort $(wildcard t/5[789]_redis*.t t/7?_*_redis.t))
+
 prove: module module-faults unit-build load-build $(NODE_MODULES) $(if $(NGX_NAME),nginx) ## the suite, or T="t/a.t t/b.t" of it
 	@$(call suite,$(MODULE),$(MODULE)-faults,build/tap)
+	@$(if $(VALKEY),$(if $(filter $(VALKEY_T),$(T)),export ROOMS_REDIS_SERVER=$(VALKEY) && $(call suite,$(MODULE),$(MODULE)-faults,build/tap-valkey,$(filter $(VALKEY_T),$(T))),true),true)
 
 asan: module-asan unit-build load-build $(NODE_MODULES) ## the suite with the module under ASan and UBSan
 	@export ROOMS_ASAN=1 && $(call suite,$(MODULE)-asan,$(MODULE)-asan,build/tap-asan)
@@ -302,12 +307,16 @@ fmt-check: ## whether `make fmt` would change anything
 
 # --- by hand ------------------------------------------------------------------------------------
 
-.PHONY: run bench clean
+.PHONY: run bench faults clean
+faults: module ## two hosts and thousands of clients while Redis fails in every way, SECONDS each; FAULTS="restart …"
+	@$(PYTHON) t/faults/redis.py --seconds $(SECONDS) $(FAULTS)
+
 run: module ## nginx with the module on 127.0.0.1:8080 (PORT=9000), and a page that shows it
 	@demo/run
 
-bench: module ## memory of a connection
+bench: module load-build ## memory of a connection; how long an event takes, with Redis and without
 	@bench/memory
+	@bench/redis
 
 clean: ## remove build/
 	rm -rf build

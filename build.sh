@@ -17,6 +17,11 @@ test_packages=("${run_packages[@]}" perl python3 python3-websockets redis-server
     clang-14 libclang-rt-14-dev clang-format-14 valgrind
     nodejs:node npm:npm chromium:chromium git iproute2 procps)
 
+# Not in Debian 12: later releases have it, and the tests of Redis run on it as well.
+if apt-cache policy valkey-server 2>/dev/null | grep -q 'Candidate: [0-9]'; then
+    test_packages+=(valkey-server)
+fi
+
 missing_packages() {
     local entry name command
     for entry in "$@"; do

@@ -44,7 +44,7 @@ public:
     RedisBroker(Parts parts, const RedisTarget& target);
     ~RedisBroker() override;
 
-    void start();
+    void start() override;
 
     void publish(std::span<const PublishRequest> batch, PublishDone done) override;
     void subscribe(Room& room, std::string_view user, std::optional<Position> since,
@@ -79,6 +79,8 @@ private:
     void bind(const RoomPtr& room);
     void ask_subscription(const RoomPtr& room);
     void sync(const RoomPtr& room);
+    void send_sync(const RoomPtr& room);
+    static void take_back_sync(RedisRoom& room);
     void run_sync(const std::string& base, std::span<const std::string_view> arguments,
                   RedisCalls::Done done);
     void on_synced(const RoomPtr& room, const RedisOutcome& outcome);
@@ -124,7 +126,7 @@ private:
     std::unordered_set<std::string> unforgotten_;  // rooms that Redis may think have members here
     std::vector<RoomPtr> unheard_;                 // subscribed anew: to be checked at the end of the turn
     std::vector<RoomPtr> pumps_;                   // at the end of the turn
-    std::vector<RoomPtr> doubtful_;  // looked at in each tick: joiners wait, or a check found them behind
+    std::deque<RoomPtr> doubtful_;  // looked at in each tick: joiners wait, or a check found them behind
     std::deque<std::pair<std::uint64_t, std::weak_ptr<RedisRoom>>> checks_;  // by time
     std::unique_ptr<Timer> soon_;
     std::unique_ptr<Timer> tick_;

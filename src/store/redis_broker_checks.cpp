@@ -25,8 +25,9 @@ void RedisBroker::tick() {
     on_heard_(heard);
 
     const std::uint64_t now = reactor_.now_ms();
-    std::vector<RoomPtr> rooms = std::exchange(doubtful_, {});
-    for (const RoomPtr& room : rooms) {
+    // Out of the list when it has been looked at, should there be no memory for that.
+    for (std::size_t left = doubtful_.size(); left != 0; --left, doubtful_.pop_front()) {
+        const RoomPtr room = doubtful_.front();
         room->doubtful = false;
         if (room->room == nullptr) continue;
         if (room->suspect > room->room->cursor.offset && !room->syncing) {
@@ -55,10 +56,11 @@ void RedisBroker::check_due() {
     std::vector<RoomPtr> rooms;
     while (!checks_.empty() && checks_.front().first <= now && rooms.size() < kChecksPerTick) {
         const RoomPtr room = checks_.front().second.lock();
+        if (room && room->room != nullptr) {
+            if (!room->syncing) rooms.push_back(room);
+            check_later(room, kCheckEveryMs);
+        }
         checks_.pop_front();
-        if (!room || room->room == nullptr) continue;
-        check_later(room, kCheckEveryMs);
-        if (!room->syncing) rooms.push_back(room);
     }
     check(rooms, false);
 }

@@ -1,7 +1,12 @@
 // The part of the RedisBroker that brings a room forward: subscribe, sync, answer who waits, one thing at a
 // time. pump() decides what is next; everything that happens to a room ends in it.
+//
+// Where memory is short anything here may throw. A room stays in the list it is in until it has been dealt
+// with, and a sync that could not be sent or taken is made again.
 #include <algorithm>
 #include <array>
+#include <iterator>
+#include <new>
 #include <utility>
 
 #include "core/hub.hpp"
@@ -17,23 +22,32 @@ constexpr std::uint64_t kMostEvents = 10000;  // in one sync, where no history i
 
 void RedisBroker::pump_later(const RoomPtr& room) {
     if (room->listed) return;
-    room->listed = true;
     pumps_.push_back(room);
+    room->listed = true;
     if (!soon_->armed()) soon_->arm(0);
 }
 
 // Once in each tick, until nothing is to be waited for.
 void RedisBroker::look_after(const RoomPtr& room) {
-    if (std::exchange(room->doubtful, true)) return;
+    if (room->doubtful) return;
     doubtful_.push_back(room);
+    room->doubtful = true;
 }
 
 void RedisBroker::run_pumps() {
-    check(std::exchange(unheard_, {}), true);
-    std::vector<RoomPtr> rooms = std::exchange(pumps_, {});
-    for (const RoomPtr& room : rooms) {
+    check(unheard_, true);
+    unheard_.clear();
+    while (!pumps_.empty()) {
+        const RoomPtr room = std::move(pumps_.back());
+        pumps_.pop_back();
         room->listed = false;
-        pump(room);
+        try {
+            pump(room);
+        } catch (...) {
+            // Its place is still there; the timer comes again.
+            if (!std::exchange(room->listed, true)) pumps_.push_back(room);
+            throw;
+        }
     }
 }
 
@@ -93,9 +107,29 @@ void RedisBroker::ask_subscription(const RoomPtr& room) {
 }
 
 void RedisBroker::sync(const RoomPtr& room) {
+    try {
+        send_sync(room);
+    } catch (...) {
+        take_back_sync(*room);
+        throw;
+    }
+}
+
+void RedisBroker::take_back_sync(RedisRoom& room) {
+    room.syncing = false;
+    room.wants_sync = room.live();
+    room.members_unsure = true;  // it may have been carried out
+    room.on_sync_done();
+    if (room.waiting.empty()) room.waiting.swap(room.joining);
+}
+
+void RedisBroker::send_sync(const RoomPtr& room) {
+    // Joiners that a sync could not answer go first.
+    room->joining.reserve(room->joining.size() + room->waiting.size());
+    std::move(room->waiting.begin(), room->waiting.end(), std::back_inserter(room->joining));
+    room->waiting.clear();
     room->syncing = true;
     room->wants_sync = false;
-    room->joining = std::exchange(room->waiting, {});
     const RedisClaim claim = room->claim();
     std::optional<std::uint64_t> from;
     std::uint64_t most = kMostEvents;
@@ -168,12 +202,16 @@ void RedisBroker::on_synced(const RoomPtr& room, const RedisOutcome& outcome) {
         return;
     }
     if (room->room != nullptr) {
-        const bool first = !room->live();
-        room->on_sync(*sync, outcome.node->fence(), sink_, *this);
-        if (first) check_later(room, kCheckEveryMs);
-        if (room->strange) room->sync_after = reactor_.now_ms() + kStrangeEveryMs;
-        room->strange = false;
-        answer_joiners(room, *sync);
+        try {
+            if (!room->live()) check_later(room, kCheckEveryMs);
+            room->on_sync(*sync, outcome.node->fence(), sink_, *this);
+            if (room->strange) room->sync_after = reactor_.now_ms() + kStrangeEveryMs;
+            room->strange = false;
+            answer_joiners(room, *sync);
+        } catch (...) {
+            take_back_sync(*room);
+            throw;
+        }
     }
     room->syncing = false;
     if (room->room == nullptr) return;
@@ -183,18 +221,27 @@ void RedisBroker::on_synced(const RoomPtr& room, const RedisOutcome& outcome) {
 
 void RedisBroker::answer_joiners(const RoomPtr& room, const RedisSync& sync) {
     std::vector<RedisRoom::Joiner> joiners = std::exchange(room->joining, {});
-    for (RedisRoom::Joiner& joiner : joiners) {
-        if (room->room == nullptr) return;  // never: it waits for these
-        SubscribeAnswer answer;
-        answer.ok = true;
-        std::vector<Payload> missed;
-        if (joiner.since) {
-            auto found = room->missed(sync, *joiner.since, history_(room->room->name));
-            answer.recovered = found.has_value();
-            if (found) missed = std::move(*found);
+    std::size_t answered = 0;
+    try {
+        while (answered < joiners.size()) {
+            if (room->room == nullptr) return;  // never: it waits for these
+            RedisRoom::Joiner& joiner = joiners[answered];
+            SubscribeAnswer answer;
+            answer.ok = true;
+            std::vector<Payload> missed;
+            if (joiner.since) {
+                auto found = room->missed(sync, *joiner.since, history_(room->room->name));
+                answer.recovered = found.has_value();
+                if (found) missed = std::move(*found);
+            }
+            answer.missed = missed;
+            ++answered;
+            joiner.done(answer);
         }
-        answer.missed = missed;
-        joiner.done(answer);
+    } catch (...) {
+        joiners.erase(joiners.begin(), joiners.begin() + static_cast<std::ptrdiff_t>(answered));
+        room->joining = std::move(joiners);
+        throw;
     }
 }
 
@@ -204,7 +251,11 @@ void RedisBroker::refuse(const RoomPtr& room, std::vector<RedisRoom::Joiner> joi
         zone_.leave(slot_, room->room->name, joiner.user);
         SubscribeAnswer answer;
         answer.reason = why;
-        joiner.done(answer);
+        try {
+            joiner.done(answer);
+        } catch (const std::bad_alloc&) {
+            // The others want to be told as well.
+        }
     }
 }
 

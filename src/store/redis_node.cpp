@@ -52,10 +52,10 @@ void RedisNode::stop() {
 
 void RedisNode::set_probe(std::string channel) {
     if (subscriptions_ready_) {
-        unsubscribe(options_.probe);
         subscribe(channel, [this](bool good, std::string_view why) {
             if (!good) subscriptions_.fail(why);
         });
+        unsubscribe(options_.probe);
     }
     options_.probe = std::move(channel);
     probe_late_->disarm();

@@ -24,8 +24,7 @@ struct RedisPresence::Question {
 };
 
 RedisPresence::RedisPresence(Reactor& reactor, RedisCalls& calls, std::string prefix, std::string me)
-    : reactor_(reactor),
-      calls_(calls),
+    : calls_(calls),
       prefix_(std::move(prefix)),
       me_(std::move(me)),
       timer_(reactor.timer([this] { renew(); })) {}

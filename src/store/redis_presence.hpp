@@ -34,7 +34,6 @@ private:
     void answer(Question& question);
     [[nodiscard]] std::string lease_of(std::string_view worker) const;
 
-    Reactor& reactor_;
     RedisCalls& calls_;
     const std::string prefix_;
     const std::string me_;

@@ -8,6 +8,25 @@
 #include <vector>
 
 namespace rooms {
+namespace {
+
+// An array says its length first, and hiredis takes the memory for that many at once.
+constexpr int kMaxElements = 1 << 22;
+
+void* create_array(const redisReadTask* task, int elements) {
+    if (elements > kMaxElements) return nullptr;
+    return static_cast<const redisReplyObjectFunctions*>(task->privdata)->createArray(task, elements);
+}
+
+// For all readers: the usual ones, which the reader's privdata keeps, but for arrays.
+redisReplyObjectFunctions* bounded(const redisReplyObjectFunctions& usual) {
+    static redisReplyObjectFunctions functions{};
+    functions = usual;
+    functions.createArray = create_array;
+    return &functions;
+}
+
+}  // namespace
 
 bool Reply::is_error() const { return reply_ != nullptr && reply_->type == REDIS_REPLY_ERROR; }
 bool Reply::is_nil() const { return reply_ == nullptr || reply_->type == REDIS_REPLY_NIL; }
@@ -44,6 +63,8 @@ void ReplyReader::FreeReply::operator()(redisReply* reply) const { freeReplyObje
 
 ReplyReader::ReplyReader() : reader_(redisReaderCreate()) {
     if (!reader_) throw std::bad_alloc();
+    reader_->privdata = reader_->fn;
+    reader_->fn = bounded(*reader_->fn);
 }
 ReplyReader::~ReplyReader() = default;
 

@@ -13,6 +13,8 @@ namespace {
 constexpr std::size_t kMaxEarly = 1024;           // messages beyond a hole
 constexpr std::size_t kMaxEarlyBytes = 4u << 20;  // … and their octets; the stream has them too
 constexpr std::size_t kMaxHeld = 64;
+constexpr std::size_t kCheck = 16;  // of an event, in hex
+constexpr std::size_t kFence = 40;  // an id of a replication
 
 std::uint64_t epoch_number(std::string_view text) { return parse_epoch(text).value_or(0); }
 
@@ -49,7 +51,11 @@ std::optional<RedisSync> RedisSync::parse(Reply reply) {
 }
 
 RedisRoom::RedisRoom(Room& hub_room, std::string key)
-    : base(std::move(key)), channel(base + ":events"), room(&hub_room) {}
+    : base(std::move(key)), channel(base + ":events"), room(&hub_room) {
+    // What an event brings fits from here on: keeping it never needs memory.
+    check_.reserve(kCheck);
+    fence_.reserve(kFence);
+}
 
 RedisClaim RedisRoom::claim() const {
     const bool told_more =

@@ -85,7 +85,7 @@ private:
         });
         if (!taken) return link_.fail("full");
         ping_->arm(kPingEveryMs);
-        follow(reply[0].text(), reply[1].integer().value_or(0));
+        follow_master(reply[0].text(), reply[1].integer().value_or(0));
     }
 
     // A sentinel that is gone without a word would leave us with what it said last.
@@ -107,10 +107,10 @@ private:
         if (words[0] != target_.master) return;
         std::int64_t port = 0;
         for (const char c : words[4]) port = port < 100000 ? port * 10 + (c - '0') : port;
-        follow(words[3], port);
+        follow_master(words[3], port);
     }
 
-    void follow(std::string_view host, std::int64_t port) {
+    void follow_master(std::string_view host, std::int64_t port) {
         if (host.empty() || port < 1 || port > 65535) return;
         Address address;
         address.host = host;

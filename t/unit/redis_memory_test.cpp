@@ -1,0 +1,69 @@
+// A room whose every allocation fails once: what it had to give is given by the next sync, once and in order.
+#include <array>
+#include <string>
+
+#include "every_allocation.hpp"
+#include "redis_fixture.hpp"
+
+#include "cmocka.hpp"
+
+using namespace redis_test;
+
+namespace {
+
+void when_memory_is_short_no_event_is_lost_or_comes_twice(void**) {
+    if (!allocations_can_fail()) return skip();
+    const Life life;
+    const std::array<std::string, 5> heard = {life.message(1), life.message(3), life.message(4),
+                                              life.message(2), life.message(6)};
+    const std::string fence = "the id of a replication is 40 hex digits";
+    for (long n = 0;; ++n) {
+        Room hub_room("session:42");
+        RedisRoom room(hub_room, "rooms:{session:42}");
+        RecordingSink sink;
+        RecordingMeter meter;
+        const auto sync = [&](const std::string& resp) {
+            ReplyReader reader;
+            bool broken = false;
+            assert_true(reader.feed(resp));
+            room.syncing = true;
+            room.wants_sync = false;
+            const auto parsed = RedisSync::parse(*reader.next(broken));
+            if (parsed) room.on_sync(*parsed, fence, sink, meter);
+            room.syncing = false;
+            room.on_sync_done();
+        };
+        sync(life.sync(0));
+        const std::string whole = life.sync(6, 1);
+        const std::string part = life.sync(5, 1);
+        allocations_left = n;
+        for (const std::string& message : heard) {
+            try {
+                room.on_message(message, fence, sink, meter);
+            } catch (const std::bad_alloc&) {
+            }
+        }
+        for (int i = 0; i < 2; ++i) {
+            try {
+                sync(part);
+            } catch (const std::bad_alloc&) {
+            }
+        }
+        const bool through = allocations_left >= 0;
+        allocations_left = -1;
+        sync(whole);
+        assert_string_equal(sink.take().c_str(), "1 2 3 4 5 6");
+        assert_int_equal(meter[RedisCount::gaps], 0);
+        assert_true(room.claim().check == life.check(6));
+        if (through) break;
+    }
+}
+
+}  // namespace
+
+int main() {
+    const CMUnitTest tests[] = {
+        cmocka_unit_test(when_memory_is_short_no_event_is_lost_or_comes_twice),
+    };
+    return cmocka_run_group_tests(tests, nullptr, nullptr);
+}
