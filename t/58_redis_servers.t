@@ -3,6 +3,7 @@
 over, a cluster whose slots move and whose masters die."""
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -190,6 +191,84 @@ def _():
     server = host(f"rooms_redis redis://127.0.0.1:{plain.port};", "no Redis")
     never_works(server, r"\[warn\].*cannot be reached: it does not speak RESP")
     tap.is_(server.stop() + plain.stop(), [], "problems")
+
+
+# --- names
+
+class Names:
+    """A DNS server for one name: says `address`, or nothing while that is None."""
+
+    def __init__(self, address):
+        self.address, self.asked = address, 0
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        while True:
+            question, peer = self.socket.recvfrom(512)
+            self.asked += 1
+            if self.address is None:
+                continue
+            end = question.index(b"\0", 12) + 5
+            is_a = question[end - 4:end - 2] == b"\0\1"
+            answer = b"\xc0\x0c\0\1\0\1\0\0\0\1\0\4" + socket.inet_aton(self.address) if is_a else b""
+            self.socket.sendto(question[:2] + b"\x81\x80\0\1" + (b"\0\1" if is_a else b"\0\0") + b"\0\0\0\0" +
+                               question[12:end] + answer, peer)
+
+
+def forward(port, target):
+    """Takes connections at 127.0.0.2 and leads them to a Redis."""
+    def carry(one, other):
+        try:
+            while octets := one.recv(65536):
+                other.sendall(octets)
+        except OSError:
+            pass
+        other.close()
+
+    def take():
+        while True:
+            near, _ = listener.accept()
+            far = socket.create_connection(target)
+            for pair in ((near, far), (far, near)):
+                threading.Thread(target=carry, args=pair, daemon=True).start()
+    listener = socket.create_server(("127.0.0.2", port))
+    threading.Thread(target=take, daemon=True).start()
+
+
+@tap.case("with a resolver a name is looked up again at each reconnect: a server that has moved is found")
+def _():
+    names = Names("127.0.0.1")
+    with Redis() as old, Redis() as new:
+        forward(old.port, new.address)
+        server = host(f"resolver 127.0.0.1:{names.port} ipv6=off; rooms_redis redis://localhost:{old.port};", "a name")
+        works(server)
+        tap.ok(names.asked > 0, "the resolver was asked")
+        names.address = "127.0.0.2"
+        old.kill()
+        works(server)
+        tap.ok(new.cli("DBSIZE") > 0, "the new server has keys")
+        tap.is_(server.stop(), [], "problems")
+
+
+@tap.case("a resolver that never answers holds up nothing but Redis: 503 in time, all else at once")
+def _():
+    names = Names(None)
+    with Redis() as redis:
+        server = host(f"resolver 127.0.0.1:{names.port} ipv6=off; resolver_timeout 30s; "
+                      f"rooms_redis redis://localhost:{redis.port};", "a silent resolver")
+        wait_until(lambda: names.asked > 0, "the resolver to be asked")
+        slowest = {"publish": 0, "status": 0}
+        for _ in range(3):
+            for name, ask in (("publish", lambda: http.publish(server, {"room": "session:1", "type": "x"}, expect=None).status),
+                              ("status", lambda: http.request(server, "GET", "/status").status)):
+                began = time.monotonic()
+                tap.is_(ask(), 503 if name == "publish" else 200, name)
+                slowest[name] = max(slowest[name], time.monotonic() - began)
+        tap.ok(slowest["publish"] < 1.0 * SCALE and slowest["status"] < 0.2 * SCALE, f"slowest answers: {slowest}")
+        tap.is_(server.stop(), [], "problems")
 
 
 # --- sentinels

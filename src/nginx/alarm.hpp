@@ -1,7 +1,7 @@
 // A call of ours that nginx's event loop makes later: after a time, or at the end of this turn.
 //
-// Its data looks like a connection, for nginx's debug log reads a descriptor there. It never holds a
-// worker that wants to exit. Destroying it calls it off; the handler may do so.
+// Its data looks like a connection, for nginx's debug log reads a descriptor there. It does not hold a
+// worker that wants to exit, unless it is told to. Destroying it calls it off; the handler may do so.
 #pragma once
 
 #include "nginx/ngx.hpp"
@@ -42,6 +42,8 @@ public:
             ngx_delete_posted_event(&event_);
         }
     }
+    // From now on the process lives until it has rung.
+    void hold_worker() { event_.cancelable = 0; }
     [[nodiscard]] bool is_set() const { return event_.timer_set || event_.posted; }
 
 private:

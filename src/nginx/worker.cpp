@@ -121,30 +121,7 @@ void Worker::on_redis(RedisCount what, std::string_view) {
     }
 }
 
-void Worker::set_alarm(Alarm& alarm, ngx_event_handler_pt handler, bool cancelable) {
-    alarm.worker = this;
-    alarm.dummy.fd = -1;
-    alarm.dummy.data = this;
-    alarm.event.data = &alarm.dummy;
-    alarm.event.handler = handler;
-    alarm.event.log = log_;
-    alarm.event.cancelable = cancelable ? 1 : 0;
-}
-
-namespace {
-Worker& worker_of(ngx_event_t* event) {
-    return *static_cast<Worker*>(static_cast<ngx_connection_t*>(event->data)->data);
-}
-}  // namespace
-
 bool Worker::start() {
-    set_alarm(
-        end_of_turn_, [](ngx_event_t* event) { worker_of(event).end_turn(); }, true);
-    set_alarm(
-        clock_, [](ngx_event_t* event) { worker_of(event).tick(); }, true);
-    set_alarm(
-        sweeper_, [](ngx_event_t* event) { worker_of(event).sweep(); }, true);
-
     bell_ = ngx_get_connection(bell_of(slot_), log_);
     if (bell_ == nullptr) return false;
     bell_->read->handler = on_bell;
@@ -155,7 +132,7 @@ bool Worker::start() {
     if (ngx_add_event(bell_->read, NGX_READ_EVENT, flags) != NGX_OK) return false;
 
     zone_.counter(slot_, cell(Counter::generation)).store(generation_);
-    ngx_add_timer(&sweeper_.event, kSweepEvery);
+    sweeper_.after(kSweepEvery);
     broker_->start();
     return true;
 }
@@ -168,12 +145,7 @@ void Worker::stop() {
         connection->fail();
         connection->destroy();
     }
-    for (Alarm* alarm : {&end_of_turn_, &clock_, &sweeper_}) {
-        if (alarm->event.timer_set) ngx_del_timer(&alarm->event);
-        if (alarm->event.posted) {  // the macro is two statements
-            ngx_delete_posted_event(&alarm->event);
-        }
-    }
+    for (Alarm* alarm : {&end_of_turn_, &clock_, &sweeper_}) alarm->stop();
     if (bell_ != nullptr) {
         ngx_del_event(bell_->read, NGX_READ_EVENT, 0);
         if (bell_->read->posted) {  // the macro is two statements
@@ -247,7 +219,7 @@ void Worker::close(Connection& connection) {
     --connection_count_;
     add(cell(Counter::connections), static_cast<std::uint64_t>(-1));
     connections_[fd].reset();
-    if (connection_count_ == 0 && clock_.event.timer_set) ngx_del_timer(&clock_.event);
+    if (connection_count_ == 0) clock_.stop();
 }
 
 Connection* Worker::find(int fd) const {
@@ -268,7 +240,7 @@ void Worker::update_lane(const Connection& connection) {
 }
 
 void Worker::run_clock() {
-    if (!clock_.event.timer_set) ngx_add_timer(&clock_.event, Wheel::kTick);
+    if (!clock_.is_set()) clock_.after(Wheel::kTick);
 }
 
 void Worker::tick() {
@@ -285,7 +257,7 @@ void Worker::sweep() {
     });
     // A publisher may have died between its commit and our bell.
     end_turn_later();
-    if (!ngx_exiting) ngx_add_timer(&sweeper_.event, kSweepEvery);
+    if (!ngx_exiting) sweeper_.after(kSweepEvery);
 }
 
 void Worker::begin_drain() {
@@ -303,7 +275,7 @@ void Worker::begin_drain() {
     }
     const bool crowded = generations.size() >= kMaxDrainingGenerations;
     // The clock must hold the process until every socket has been told.
-    clock_.event.cancelable = 0;
+    clock_.hold_worker();
     (void)now();
     for (std::size_t fd = 0; fd < connections_.size(); ++fd) {
         Connection* connection = connections_[fd].get();
@@ -312,7 +284,7 @@ void Worker::begin_drain() {
     }
 }
 
-void Worker::end_turn_later() { ngx_post_event(&end_of_turn_.event, &ngx_posted_events); }
+void Worker::end_turn_later() { end_of_turn_.at_end_of_turn(); }
 
 void Worker::end_turn() {
     guarded(log_, 0, [this] {

@@ -13,6 +13,7 @@
 #include "core/hub.hpp"
 #include "core/session.hpp"
 #include "core/wheel.hpp"
+#include "nginx/alarm.hpp"
 #include "nginx/connection.hpp"
 #include "nginx/counters.hpp"
 #include "nginx/ngx.hpp"
@@ -91,18 +92,10 @@ public:
 private:
     static constexpr std::size_t kReceiveBuffer = 64 * 1024;
 
-    // A timer or posted event whose data looks like a connection to nginx's debug log.
-    struct Alarm {
-        ngx_event_t event{};
-        ngx_connection_t dummy{};
-        Worker* worker = nullptr;
-    };
-
     [[nodiscard]] std::unique_ptr<Broker> make_broker(const MainConf& conf);
     // RedisMeter
     void on_redis(RedisCount what, std::string_view room) override;
 
-    void set_alarm(Alarm& alarm, ngx_event_handler_pt handler, bool cancelable);
     void end_turn_later();
     void end_turn();
     void tick();
@@ -131,9 +124,9 @@ private:
     const RoomRules no_rules_;  // of a location without rooms_allow: closed
     std::size_t connection_count_ = 0;
     std::uint64_t clients_ = 0;
-    Alarm end_of_turn_;
-    Alarm clock_;
-    Alarm sweeper_;
+    Alarm end_of_turn_{this, [](void* worker) noexcept { static_cast<Worker*>(worker)->end_turn(); }};
+    Alarm clock_{this, [](void* worker) noexcept { static_cast<Worker*>(worker)->tick(); }};
+    Alarm sweeper_{this, [](void* worker) noexcept { static_cast<Worker*>(worker)->sweep(); }};
     ngx_connection_t* bell_ = nullptr;
     bool draining_ = false;
 };

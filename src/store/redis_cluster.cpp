@@ -150,17 +150,12 @@ private:
     }
 
     RedisNode* node_for(const std::string& host, std::uint16_t port, std::uint16_t slot) {
-        auto& node = nodes_[place_text(host, port)];
-        if (node) return node.get();
-        Address address;
-        address.host = host;
-        address.port = port;
-        address.sockaddr = sockaddr_of(host, port);
-        if (address.sockaddr.empty() && !reactor_.resolves()) {
-            nodes_.erase(place_text(host, port));
-            return nullptr;
-        }
-        node = std::make_unique<RedisNode>(reactor_, std::move(address),
+        const std::string place = place_text(host, port);
+        if (const auto known = nodes_.find(place); known != nodes_.end()) return known->second.get();
+        auto address = learnt_address(reactor_, host, port);
+        if (!address) return nullptr;
+        auto& node = nodes_[place];
+        node = std::make_unique<RedisNode>(reactor_, std::move(*address),
                                            RedisNode::Options{login_of(target_), probe_of(slot), sharded_},
                                            handler_);
         node->start();

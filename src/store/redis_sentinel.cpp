@@ -112,16 +112,14 @@ private:
 
     void follow_master(std::string_view host, std::int64_t port) {
         if (host.empty() || port < 1 || port > 65535) return;
-        Address address;
-        address.host = host;
-        address.port = static_cast<std::uint16_t>(port);
-        address.sockaddr = sockaddr_of(host, address.port);
-        if (address.sockaddr.empty() && !reactor_.resolves()) {
-            tell("sentinel names the master \"" + address.text() + "\": names need a \"resolver\" in http{}");
+        auto address = learnt_address(reactor_, host, static_cast<std::uint16_t>(port));
+        if (!address) {
+            tell("sentinels name the master \"" + std::string(host) +
+                 "\": names need a \"resolver\" in http{}");
             return;
         }
-        if (node_) return node_->move_to(std::move(address));
-        node_ = std::make_unique<RedisNode>(reactor_, std::move(address),
+        if (node_) return node_->move_to(std::move(*address));
+        node_ = std::make_unique<RedisNode>(reactor_, std::move(*address),
                                             RedisNode::Options{login_of(target_), probe_, false}, handler_);
         node_->start();
         handler_.on_map_changed();

@@ -47,6 +47,15 @@ std::optional<RedisRedirect> parse_redirect(std::string_view error) {
     return redirect;
 }
 
+std::optional<Address> learnt_address(const Reactor& reactor, std::string_view host, std::uint16_t port) {
+    Address address;
+    address.host = host;
+    address.port = port;
+    address.sockaddr = sockaddr_of(host, port);
+    if (address.sockaddr.empty() && !reactor.resolves()) return std::nullopt;
+    return address;
+}
+
 RedisLogin login_of(const RedisTarget& target) {
     RedisLogin login;
     login.user = target.user;

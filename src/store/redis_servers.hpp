@@ -65,6 +65,9 @@ public:
                                                                std::string_view me,
                                                                RedisServers::Handler& handler);
 
+// Where a sentinel or a cluster says that a server is. Nothing: a name, and nobody resolves names.
+[[nodiscard]] std::optional<Address> learnt_address(const Reactor& reactor, std::string_view host,
+                                                    std::uint16_t port);
 [[nodiscard]] RedisLogin login_of(const RedisTarget& target);
 
 }  // namespace rooms
