@@ -121,7 +121,7 @@ case ${1:-run} in
         make --no-print-directory module
         exec demo/run
         ;;
-    module | clean | help | bench)
+    module | clean | help)
         need "${run_packages[@]}"
         exec make --no-print-directory "$@"
         ;;

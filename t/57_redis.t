@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """Rooms shared through Redis by two nginx hosts: one order, one history, one presence; and what becomes of them when
 Redis goes, stalls, forgets, lies or refuses."""
+import json
 import os
 import re
 import sys
@@ -302,7 +303,7 @@ def _():
     def unheard(n):
         """What publish.lua does, but for the doorbell."""
         script = open(os.path.join(os.path.dirname(__file__), "../src/store/publish.lua"), encoding="utf-8").read()
-        silent = re.sub(r"^redis\.call\(room\[7\].*$", "", script, flags=re.MULTILINE)
+        silent = re.sub(r"^redis\.call.*PUBLISH.*$", "", script, flags=re.MULTILINE)
         tap.isnt(silent, script)
         with redis.client() as client:
             client("EVAL", silent, "2", f"rooms:{{{room}}}:meta", f"rooms:{{{room}}}:stream", '{"type":"x","n":%d}' % n)
@@ -371,6 +372,92 @@ def _():
         socket.expect_nothing()
     wait_until(lambda: presence(sockets[0], rooms[1])[1] == 4, "presence after FLUSHALL", 6 * SCALE)
     gone(sockets)
+
+
+@tap.case("size=0 and a member that comes and goes: who stays gets every event, and no gap")
+def _():
+    busy("none:busy", lambda socket: join(socket, "none:busy"))
+
+
+@tap.case("a position of long ago, asked for again and again: who stays gets every event, and no gap")
+def _():
+    room = new_room()
+    with page(host_a) as socket:
+        epoch = join(socket, room)["epoch"]
+    old = []
+    for start in range(0, 11000, 1000):
+        http.publish(host_a, [{"room": room, "type": "x", "data": {"n": -1}} for _ in range(1000)])
+    busy(room, lambda socket: old.append(join(socket, room, since={"epoch": epoch, "offset": 1})["recovered"]))
+    tap.is_(set(old), {False}, "recovered")
+
+
+def busy(room, again):
+    """A room that is published to while somebody joins and leaves it all the time."""
+    ending, sent = threading.Event(), []
+
+    def writer():
+        while not ending.is_set():
+            sent.append(publish(host_b, room, len(sent))["offset"])
+    with page(host_a, worker=host_a.workers()[0]) as stays, page(host_a, worker=host_a.workers()[0]) as moves:
+        join(stays, room)
+        thread = threading.Thread(target=writer)
+        thread.start()
+        try:
+            for _ in range(100):
+                again(moves)
+                moves.send_json(type="unsubscribe", room=room)
+                moves.wait_for(type="unsubscribed")
+        finally:
+            ending.set()
+            thread.join()
+        for offset in sent:
+            stays.expect(type="x", offset=offset)
+        stays.expect_nothing()
+
+
+@tap.case("subscribe and unsubscribe in one breath are both answered, in order; a room waited for twice is one room")
+def _():
+    room, other = new_room(), new_room()
+    with page(host_a) as socket:
+        socket.send(b"".join(ws.frame(ws.TEXT, json.dumps(message), mask=b"abcd") for message in (
+            {"type": "subscribe", "room": room, "ref": 1}, {"type": "unsubscribe", "room": room, "ref": 2},
+            {"type": "subscribe", "room": other, "ref": 3}, {"type": "subscribe", "room": other, "ref": 4})))
+        got = [socket.recv_json() for _ in range(4)]
+        tap.is_(sorted((m["ref"], m["type"]) for m in got), [(1, "subscribed"), (2, "unsubscribed"), (3, "subscribed"), (4, "subscribed")])
+        tap.ok([m["ref"] for m in got].index(1) < [m["ref"] for m in got].index(2), "in order")
+        publish(host_b, room, 1)
+        publish(host_b, other, 2)
+        socket.expect(room=other, n=2)
+        socket.expect_nothing()
+
+
+# --- keys that others have spoilt
+
+@tap.case("a key of a wrong type is one room's trouble: 503 and `unavailable` there, a line that names it, all others go on")
+def _():
+    bad, room = new_room(), new_room()
+    sockets, _ = everywhere(room)
+    with redis.client() as client, page(host_a) as socket:
+        client("SET", f"rooms:{{{bad}}}:meta", "x")
+        tap.is_(publish(host_a, bad, 1, expect=None).status, 503, "status")
+        socket.send_json(type="subscribe", room=bad)
+        socket.expect(type="error", code="unavailable", retryable=True)
+        host_a.wait_log(re.escape(f"refuses a call for \"rooms:{{{bad}}}:meta\": WRONGTYPE"))
+        join(socket, room)
+        client("DEL", f"rooms:{{{bad}}}:meta")
+        join(socket, bad)       # it is a member; then its keys are spoilt
+        client("SET", f"rooms:{{{bad}}}:meta", "x")
+        with redis.client() as quiet:
+            script = open(os.path.join(os.path.dirname(__file__), "../src/store/publish.lua"), encoding="utf-8").read()
+            quiet("EVAL", re.sub(r"^redis\.call.*PUBLISH.*$", "", script, flags=re.MULTILINE), "2", f"rooms:{{{room}}}:meta",
+                  f"rooms:{{{room}}}:stream", '{"type":"x","n":1}')
+        for member in sockets + [socket]:
+            member.wait_for(room=room, n=1)
+        client("DEL", f"rooms:{{{bad}}}:meta")
+        socket.wait_for(type="gap", room=bad)
+    gone(sockets)
+    tap.ok(sum(" rooms: " in line and "WRONGTYPE" in line for line in host_a.log().splitlines()) <= 2 * len(host_a.workers()),
+           "the log is not flooded")
 
 
 # --- Redis goes and comes back
@@ -517,7 +604,7 @@ def _():
 
 # --- refusals of Redis
 
-def refused(break_it, heal, pattern):
+def refused(break_it, heal, pattern, reason=None):
     all_well()
     room = new_room()
     sockets, epoch = everywhere(room)
@@ -530,10 +617,13 @@ def refused(break_it, heal, pattern):
                 asked = time.monotonic()
                 response = publish(host_a, room, "never", expect=None)
                 tap.is_(response.status, 503, f"{response!r}")
-                tap.ok(time.monotonic() - asked < 1, "in time")
+                tap.ok(time.monotonic() - asked < 1 * SCALE, "in time")
             lines = [line for line in host_a.log()[before:].splitlines() if re.search(pattern, line)]
             tap.ok(1 <= len(lines) <= 2, f"one line of the log for each worker: {lines}")
             tap.unlike(host_a.log()[before:], "publish to .* refused")
+            if reason:
+                wait_until(lambda: health(host_a).status == 503, "health to be 503", 6 * SCALE)
+                tap.like(health(host_a).json["reason"], reason)
         finally:
             heal(client)
     all_well()
@@ -551,11 +641,6 @@ tap.add("OOM: 503, one line of the log, and it goes on when there is memory", re
 tap.add("MISCONF: the same", refused,
         lambda client: _cannot_save(client), lambda client: client("CONFIG", "SET", "stop-writes-on-bgsave-error", "no"),
         r"\[error\].*redis .* refuses: MISCONF")
-tap.add("NOPERM: the same", refused,
-        lambda client: client("ACL", "SETUSER", "default", "-evalsha", "-eval"),
-        lambda client: client("ACL", "SETUSER", "default", "+@all"), r"\[error\].*redis .* refuses: NOPERM")
-
-
 def _cannot_save(client):
     client("CONFIG", "SET", "stop-writes-on-bgsave-error", "yes")
     client("CONFIG", "SET", "save", "3600 100000")
@@ -580,7 +665,93 @@ def _():
     gone(sockets)
 
 
+tap.add("no right to run scripts: the same, and after 3 s health says so", refused,
+        lambda client: client("ACL", "SETUSER", "default", "-evalsha", "-eval"),
+        lambda client: client("ACL", "SETUSER", "default", "+@all"), r"\[error\].*redis .* refuses: NOPERM", "redis refuses")
+
+
+@tap.case("no right to the channels: the log says so, once for each worker, and health is 503")
+def _():
+    acl = "user default off\nuser web on >pw ~* resetchannels +@all\nuser boss on >pw ~* &* +@all\n"
+    with Redis(acl=acl, admin=("boss", "pw")) as other:
+        server = Nginx(LOCATIONS, http=HTTP + f"rooms_redis redis://web:pw@127.0.0.1:{other.port};", files=FILES, name="no channels")
+        server.wait_log(r"\[warn\].*subscriptions cannot be had: NOPERM")
+        wait_until(lambda: health(server).status == 503, "health to be 503", 5 * SCALE)
+        lines = [line for line in server.log().splitlines() if "cannot be had" in line]
+        tap.is_(len(lines), 2, "lines")
+        other.cli("ACL", "SETUSER", "web", "allchannels")
+        all_well(server)
+        tap.is_(server.stop(), [], "problems")
+
+
+@tap.case("a reload while Redis stalls: every publication that waits is answered")
+def _():
+    all_well()
+    answers, asked = [], threading.Barrier(9)
+
+    def ask(n):
+        asked.wait()
+        answers.append(publish(host_a, "session:stall", n, expect=None).status)
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    redis.pause()
+    try:
+        asked.wait()
+        time.sleep(0.1)
+        host_a.reload()
+        for thread in threads:
+            thread.join()
+    finally:
+        redis.resume()
+    tap.is_(answers, [503] * 8, "answers")
+    wait_until(lambda: len(host_a.processes()) == 2, "the old workers to leave", 10 * SCALE)
+    all_well()
+
+
 # --- another server takes over
+
+@tap.case("a restart that lost the newest events, under load: every member of such a room is told before anything newer")
+def _():
+    with Redis(appendfsync=None) as other:
+        server = Nginx(LOCATIONS, http=HTTP + f"rooms_redis {other.url};", files=FILES, name="a lost tail")
+        rooms = [f"session:tail{n}" for n in range(20)]
+        socket = page(server)
+        for room in rooms:
+            join(socket, room)
+            publish_surely(server, room, 1)
+            socket.expect(room=room, offset=1)
+        other.cli("SAVE")
+        for room in rooms:
+            publish_surely(server, room, 2)
+            socket.expect(room=room, offset=2)
+        other.kill()
+        ending = threading.Event()
+
+        def writer():
+            n = 0
+            while not ending.is_set():
+                n += 1
+                publish(server, rooms[n % 20], f"new{n}", expect=None)
+        thread = threading.Thread(target=writer)
+        thread.start()
+        try:
+            other.start()
+            wait_until(lambda: publish(server, rooms[0], "x", expect=None).status == 200, "Redis to be back")
+            told = set()
+            while len(told) < 20:
+                message = socket.recv_json()
+                if message["type"] == "gap":
+                    told.add(message["room"])
+                else:
+                    tap.in_(message["room"], told, "a room with newer events has had its gap")
+        finally:
+            ending.set()
+            thread.join()
+        socket.close()
+        tap.is_(server.stop(), [], "problems")
+
+
 
 def failover(lost, history="session"):
     """The master dies, a replica is promoted that never got the last `lost` events. (members' gaps, epoch before, after)"""

@@ -135,6 +135,15 @@ def _():
         tap.is_(server.stop(), [], "problems")
 
 
+@tap.case("a server that repeats the login in its refusal: the password does not reach the log")
+def _():
+    with Redis(options='rename-command AUTH ""') as redis:
+        server = host(f"rooms_redis redis://web:TOPSECRET-PASSWORD@127.0.0.1:{redis.port};", "no AUTH")
+        never_works(server, r"\[warn\].*cannot be reached: ERR the login is refused")
+        tap.unlike(server.log(), "TOPSECRET", "the password")
+        tap.is_(server.stop(), [], "problems")
+
+
 @tap.case("the ACL of docs/redis.md is enough for nginx, and for a publisher, and for nothing else")
 def _():
     text = open(os.path.join(ROOT, "docs/redis.md"), encoding="utf-8").read()
@@ -400,6 +409,29 @@ def _():
         socket.expect_nothing()
         socket.close()
     tap.diag(f"{len(sent)} events")
+
+
+@tap.case("cluster: while a slot is on its way and its keys are at the other node already, members hear within 5 s")
+def _():
+    source, target = cluster.masters()[:2]
+    room = rooms_of(source, 1)[0]
+    slot = slot_of(f"{{{room}}}")
+    socket = page(first)
+    join(socket, room)
+    publish_surely(first, room, 1)
+    socket.expect(offset=1, n=1)
+    target.cli("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id)
+    source.cli("CLUSTER", "SETSLOT", slot, "MIGRATING", target.id)
+    for key in source.cli("CLUSTER", "GETKEYSINSLOT", slot, 100):
+        source.cli("MIGRATE", "127.0.0.1", target.port, key, 0, 5000)
+    http.publish(first, {"room": room, "type": "x", "data": {"n": 2}})    # with an id it would wait for the end of the move
+    socket.expect(offset=2, n=2)
+    tap.is_(http.request(first, "GET", "/status?health").status, 200, "health")
+    cluster.move_slot(slot, target)
+    publish_surely(second, room, 3)
+    socket.expect(offset=3, n=3)
+    socket.expect_nothing()
+    socket.close()
 
 
 @tap.case("cluster: a master that dies is replaced by its replica: its rooms go on by themselves, the others never stop")

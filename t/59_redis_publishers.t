@@ -143,6 +143,25 @@ WRONG = [("no JSON", "hello"), ("an array", "[1]"), ("a text", '"x"'), ("nothing
          ("something behind it", '{"type":"x"} x')]
 
 
+@tap.case("a text of a hundred thousand spaces costs Redis nothing; a wrong size or time to live is an error before anything is written")
+def _():
+    room = "session:spaces"
+    with member(room) as page:
+        began = time.monotonic()
+        over_redis(room, {"type": "x", "text": " " * 100000 + "}"})
+        tap.ok(time.monotonic() - began < 1 * SCALE, "in time")
+        tap.is_(page.expect(type="x", offset=1)["text"], " " * 100000 + "}")
+        for more in (("0.5",), ("inf",), ("-1",), ("nan",), ("1e300",), ("x",), (5, "inf"), (5, "0"), (5, "99999999999999999999")):
+            try:
+                over_redis(room, {"type": "x"}, *more)
+            except ReplyError as error:
+                tap.is_(error.code, "ROOMS", str(more))
+            else:
+                tap.fail(f"{more} were taken")
+        tap.is_(http.publish(server, {"room": room, "type": "y"})["offset"], 2, "the next offset")
+        page.expect(type="y", offset=2)
+
+
 @tap.case("a wrong event is an error that begins with ROOMS, and nothing is sent")
 def _():
     room = "session:wrong"

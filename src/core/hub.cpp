@@ -43,6 +43,8 @@ struct Hub::Waiting {
     std::string user;
     std::string ref;
     std::size_t index = 0;  // in waiting_
+    std::uint64_t number = 0;
+    std::vector<std::string> leaves;  // refs of the unsubscribes that came meanwhile
     bool with_position = false;
     bool cancelled = false;
 };
@@ -56,6 +58,17 @@ void Hub::for_each_waiting(const Client& client, Visit&& visit) {
         visit(*waiting_[i]);
         --left;
     }
+}
+
+// The rooms that a client is in or on its way into, `but` left out.
+std::size_t Hub::rooms_of(Client& client, const Room& but) {
+    std::vector<const Room*> coming;
+    for_each_waiting(client, [&](const Waiting& waiting) {
+        if (waiting.cancelled || waiting.room == &but || membership(client, *waiting.room) != nullptr) return;
+        if (std::find(coming.begin(), coming.end(), waiting.room) == coming.end())
+            coming.push_back(waiting.room);
+    });
+    return client.memberships.size() + coming.size();
 }
 
 Hub::Hub(Broker& broker, Transport& transport, HubMeter& meter)
@@ -146,9 +159,7 @@ void Hub::subscribe(Client& client, const Subscribe& command, std::string_view r
     }
     Room& target = room(command.room);
     const bool member = membership(client, target) != nullptr;
-    std::size_t waiting_here = 0;
-    for_each_waiting(client, [&](const Waiting& waiting) { waiting_here += waiting.cancelled ? 0 : 1; });
-    if (!member && client.memberships.size() + waiting_here >= client.policy->max_rooms) {
+    if (!member && rooms_of(client, target) >= client.policy->max_rooms) {
         release_if_empty(target);
         refuse(client, ErrorCode::limit, command.room,
                "At most " + std::to_string(client.policy->max_rooms) + " rooms per connection", false, ref);
@@ -163,6 +174,7 @@ void Hub::subscribe(Client& client, const Subscribe& command, std::string_view r
     waiting->ref = ref;
     waiting->with_position = command.since.has_value();
     waiting->index = waiting_.size();
+    waiting->number = ++subscribes_;
     waiting_.push_back(waiting);
     ++target.waiting_;
     ++client.waiting;
@@ -183,18 +195,18 @@ void Hub::on_subscribed(Waiting& waiting, const SubscribeAnswer& answer) {
     }
     waiting_.pop_back();
 
-    Client* client = find(waiting.handle, waiting.client_id);
+    Client* const client = find(waiting.handle, waiting.client_id);
     if (client != nullptr) --client->waiting;
-    if (waiting.cancelled) client = nullptr;
-    if (client == nullptr) {
+    if (client == nullptr || waiting.cancelled || !answer.ok) {
         if (answer.ok) broker_.unsubscribe(target, waiting.user);
+        const std::string name = target.name;
+        if (client != nullptr && !waiting.cancelled) {
+            refuse(*client, answer.full ? ErrorCode::limit : ErrorCode::unavailable, name, answer.reason,
+                   true, waiting.ref);
+        }
         release_if_empty(target);
-        return;
-    }
-    if (!answer.ok) {
-        refuse(*client, answer.full ? ErrorCode::limit : ErrorCode::unavailable, target.name, answer.reason,
-               true, waiting.ref);
-        release_if_empty(target);
+        if (client == nullptr) return;
+        for (const std::string& ref : waiting.leaves) reply(*client, encode_unsubscribed(name, ref));
         return;
     }
     // Who joins now must not get what waits for the members of before: its position includes it.
@@ -217,13 +229,26 @@ void Hub::on_subscribed(Waiting& waiting, const SubscribeAnswer& answer) {
         client->bytes_out += frame.size();
         transport_.send(*client, frame);
     }
+    if (waiting.leaves.empty()) return;
+    const std::string name = target.name;
+    leave(*client, target);  // the room may be gone
+    for (const std::string& ref : waiting.leaves) reply(*client, encode_unsubscribed(name, ref));
 }
 
 void Hub::unsubscribe(Client& client, std::string_view name, std::string_view ref) {
-    for_each_waiting(client, [&](Waiting& waiting) {
-        if (waiting.room->name == name) waiting.cancelled = true;
-    });
     const auto found = rooms_.find(name);
+    if (found != rooms_.end()) {
+        // Answered in the order in which they came: first that it is in, then that it is out.
+        Waiting* last = nullptr;
+        for_each_waiting(client, [&](Waiting& waiting) {
+            const bool here = waiting.room == found->second.get() && !waiting.cancelled;
+            if (here && (last == nullptr || waiting.number > last->number)) last = &waiting;
+        });
+        if (last != nullptr) {
+            last->leaves.emplace_back(ref);
+            return;
+        }
+    }
     if (found != rooms_.end()) {
         flush(*found->second);  // what was published before belongs to it
         leave(client, *found->second);

@@ -123,6 +123,7 @@ private:
     void authenticate(Client& client, std::string_view token, std::string_view ref);
     void presence(Client& client, std::string_view room, std::string_view ref);
     void on_subscribed(Waiting& waiting, const SubscribeAnswer& answer);
+    [[nodiscard]] std::size_t rooms_of(Client& client, const Room& but);
     template <typename Visit>
     void for_each_waiting(const Client& client, Visit&& visit);
 
@@ -145,6 +146,7 @@ private:
     std::unordered_map<std::string_view, std::unique_ptr<Room>> rooms_;  // keys are the rooms' names
     std::vector<Client*> clients_;                                       // by handle
     std::vector<Room*> dirty_;                                           // with pending publications
+    std::uint64_t subscribes_ = 0;
     std::vector<std::shared_ptr<Waiting>> waiting_;
 };
 

@@ -17,9 +17,10 @@ enum class Counter : std::uint8_t {
     connections = 0,
     rooms,
     members,
-    draining,     // 1: the worker takes leave of its sockets
-    generation,   // of the configuration it runs
-    redis_heard,  // when it last knew that it hears, in ms of the steady clock; 0: not yet
+    draining,       // 1: the worker takes leave of its sockets
+    generation,     // of the configuration it runs
+    redis_heard,    // when it last knew that it hears, in ms of the steady clock; 0: not yet
+    redis_refused,  // since when Redis refuses what it asks; 0: it does not
 
     // counters
     accepted = 16,

@@ -12,6 +12,8 @@
 namespace rooms {
 namespace {
 
+constexpr ngx_msec_t kLongestHold = 60000;
+
 constexpr ngx_msec_t kDefaultResolverTimeout = 30000;  // nginx's own, which http{} itself is not given
 constexpr ngx_msec_t kRetryMs = 1000;
 
@@ -217,6 +219,13 @@ bool NginxReactor::resolves() const {
     return core != nullptr && core->resolver != nullptr && core->resolver->connections.nelts != 0;
 }
 
+// nginx exits when no timer that holds it is left.
+void NginxReactor::hold(bool held) {
+    if (!held) return holder_.stop();
+    holder_.hold_worker();
+    if (!holder_.is_set()) holder_.after(kLongestHold);
+}
+
 std::uint64_t NginxReactor::now_ms() const { return ngx_current_msec; }
 
 std::int64_t NginxReactor::wall_ms() const { return rooms::wall_ms(); }
@@ -232,7 +241,11 @@ std::uint64_t NginxReactor::random() {
 
 void NginxReactor::log(LogLevel level, std::string_view text) {
     const ngx_uint_t levels[] = {NGX_LOG_ERR, NGX_LOG_WARN, NGX_LOG_NOTICE, NGX_LOG_INFO};
-    const ngx_str_t shown = ngx_view(text);
+    // Some of it is what a server said: it must not make lines of its own.
+    std::string line(text);
+    std::replace_if(
+        line.begin(), line.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
+    const ngx_str_t shown = ngx_view(line);
     ngx_log_error(levels[static_cast<std::size_t>(level)], ngx_cycle->log, 0, "rooms: %V", &shown);
 }
 

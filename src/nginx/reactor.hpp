@@ -30,6 +30,7 @@ public:
     void resolve(const std::string& name, std::uint16_t port, std::weak_ptr<void> owner,
                  Resolved done) override;
     [[nodiscard]] bool resolves() const override;
+    void hold(bool held) override;
     [[nodiscard]] std::uint64_t now_ms() const override;
     [[nodiscard]] std::int64_t wall_ms() const override;
     [[nodiscard]] std::uint64_t random() override;
@@ -47,6 +48,7 @@ private:
     StreamTools tools_;
     std::vector<std::unique_ptr<Lookup>> lookups_;
     Alarm first_turn_;
+    Alarm holder_{this, [](void*) noexcept {}};
 };
 
 }  // namespace rooms

@@ -146,12 +146,17 @@ std::string illness(Worker* worker) {
     return {};
 }
 
-// Empty: every worker of this host hears what is published through Redis.
+// Empty: every worker of this host is served by Redis, and hears what is published.
 std::string deafness(Worker& worker, const MainConf& conf) {
     if (conf.redis == nullptr) return {};
     Zone& zone = worker.zone();
     for (const ZoneSlotOwner& owner : zone.owners()) {
         if (zone.counter(owner.slot, cell(Counter::draining)).load(std::memory_order_relaxed) != 0) continue;
+        const std::uint64_t refused =
+            zone.counter(owner.slot, cell(Counter::redis_refused)).load(std::memory_order_relaxed);
+        if (refused != 0 && ngx_current_msec > refused + kDeafAfterMs) {
+            return "redis refuses what worker " + std::to_string(owner.pid) + " asks: see the error log";
+        }
         const std::uint64_t silent = silence(zone, owner.slot);
         if (silent <= kDeafAfterMs) continue;
         return "worker " + std::to_string(owner.pid) + " has heard nothing through redis for " +

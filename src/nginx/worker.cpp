@@ -103,11 +103,12 @@ std::unique_ptr<Broker> Worker::make_broker(const MainConf& conf) {
     if (conf.redis == nullptr) {
         return std::make_unique<ZoneBroker>(zone_, slot_, hub_, [this] { end_turn_later(); });
     }
-    const auto on_heard = [this](std::uint64_t ms) {
-        zone_.counter(slot_, cell(Counter::redis_heard)).store(ms, std::memory_order_relaxed);
+    const auto on_state = [this](std::uint64_t heard_ms, std::uint64_t refused_ms) {
+        zone_.counter(slot_, cell(Counter::redis_heard)).store(heard_ms, std::memory_order_relaxed);
+        zone_.counter(slot_, cell(Counter::redis_refused)).store(refused_ms, std::memory_order_relaxed);
     };
     return std::make_unique<RedisBroker>(
-        RedisBroker::Parts{reactor_, zone_, slot_, hub_, *this, on_heard, history_of}, *conf.redis);
+        RedisBroker::Parts{reactor_, zone_, slot_, hub_, *this, on_state, history_of}, *conf.redis);
 }
 
 void Worker::on_redis(RedisCount what, std::string_view) {

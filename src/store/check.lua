@@ -8,25 +8,32 @@
 -- then 1 if the worker's members are known there, else 0.
 local fence = ARGV[1]
 local kKeep = 3600000
-local answer = {}
-for i = 1, #KEYS / 2 do
-  local meta, mine = KEYS[2 * i - 1], KEYS[2 * i]
+
+local function check(meta, mine, epoch, offset, seen)
+  local found = ''
   local room = redis.call('HMGET', meta, 'epoch', 'offset', 'check', 'fence')
-  local epoch, offset, check = ARGV[3 * i - 1], ARGV[3 * i], ARGV[3 * i + 1]
-  if room[1] == epoch and room[2] == offset and (offset == '0' or room[3] == check) then
-    answer[2 * i - 1] = ''
+  if room[1] == epoch and room[2] == offset and (offset == '0' or room[3] == seen) then
     if room[4] ~= fence then
       redis.call('HSET', meta, 'fence', fence, 'before', room[4] or '', 'base', offset)
     end
   else
-    answer[2 * i - 1] = (room[1] or '-') .. ' ' .. (room[2] or '0')
+    found = (room[1] or '-') .. ' ' .. (room[2] or '0')
   end
   if room[1] and redis.call('PTTL', meta) < kKeep / 2 then redis.call('PEXPIRE', meta, kKeep) end
   local left = redis.call('PTTL', mine)
-  answer[2 * i] = left == -2 and 0 or 1
   if left ~= -2 and left < kKeep / 2 then
     redis.call('PEXPIRE', mine, kKeep)
     redis.call('PEXPIRE', meta:sub(1, -5) .. 'at', kKeep)
   end
+  return found, left == -2 and 0 or 1
+end
+
+local answer = {}
+for i = 1, #KEYS / 2 do
+  -- What is wrong with one room is not the others' business.
+  local good, found, known =
+    pcall(check, KEYS[2 * i - 1], KEYS[2 * i], ARGV[3 * i - 1], ARGV[3 * i], ARGV[3 * i + 1])
+  answer[2 * i - 1] = good and found or '- 0'
+  answer[2 * i] = good and known or 1
 end
 return answer

@@ -11,12 +11,12 @@
 -- All keys are named, so that a cluster never runs this on half of them while a slot moves.
 --
 -- Answers { "ok" | "duplicate" | "conflict", epoch, offset, … }. nginx itself gives more: the id of the
--- replication that it knows, its members of the room, a fingerprint, a random word; its EVENT has been
--- checked and lacks the closing brace.
+-- replication that it knows, its members of the room, a fingerprint, a random word, "1" where pub/sub is
+-- sharded; its EVENT has been checked and lacks the closing brace.
 local meta, stream, known = KEYS[1], KEYS[2], KEYS[3]
 local base, event = meta:sub(1, -6), ARGV[1]
-local size, ttl = tonumber(ARGV[2]) or 128, tonumber(ARGV[3]) or 300000
-local fence, subscribers, print, word = ARGV[4], ARGV[5] or '0', ARGV[6], ARGV[7] or ''
+local size, ttl = tonumber(ARGV[2] or 128), tonumber(ARGV[3] or 300000)
+local fence, subscribers, print, word, sharded = ARGV[4], ARGV[5] or '0', ARGV[6], ARGV[7] or '', ARGV[8] == '1'
 
 if fence == nil then
   local room = base:match('^[%w_.:-]+:{(%l[%l%d_-]*:[%w_.:@~-]+)}$')
@@ -37,7 +37,15 @@ if fence == nil then
   if fields.room ~= nil and fields.room ~= room then
     return redis.error_reply('ROOMS the "room" in the event is another one than in the key')
   end
-  event = event:match('^%s*(.-)%s*}%s*$')
+  -- Without its end. Byte by byte: a pattern would try every run of spaces in it.
+  local last = #event
+  while event:byte(last) ~= 125 do last = last - 1 end
+  repeat last = last - 1 until event:byte(last) > 32
+  event = event:sub(1, last)
+  local function is_whole(n, least) return n and n >= least and n <= 1e15 and n == math.floor(n) end
+  if not is_whole(size, 0) or not is_whole(ttl, 1) then
+    return redis.error_reply('ROOMS SIZE and TTL must be whole numbers, TTL at least 1')
+  end
   local kind, id = room:match('^(.-):(.*)$')
   if fields[kind .. 'Id'] == nil then event = event .. ',"' .. kind .. 'Id":"' .. id .. '"' end
   if fields.room == nil then event = event .. ',"room":"' .. room .. '"' end
@@ -65,6 +73,10 @@ if not epoch then
   if epoch == '' then epoch = '1' end
   redis.call('DEL', stream)
   fields = { 'epoch', epoch, 'secret', secret, 'base', 0, 'fence', fence or '' }
+  if sharded then
+    fields[#fields + 1] = 'sharded'
+    fields[#fields + 1] = 1
+  end
 elseif fence and fence ~= '' and fence ~= room[4] then
   -- Another server than the one that wrote before: from this offset on it speaks for itself.
   fields = { 'fence', fence, 'before', room[4] or '', 'base', offset }
@@ -77,22 +89,22 @@ local seal = redis.sha1hex(text .. secret)
 local check = seal:sub(1, 16)
 
 if size > 0 then
-  redis.call('XADD', stream, 'MAXLEN', '~', size, count .. '-0', 't', now, 'b', event)
+  redis.call('XADD', stream, 'MAXLEN', '~', string.format('%.0f', size), count .. '-0', 't', now, 'b', event)
 end
 local keep = math.max(ttl, 3600000)
 if now > (tonumber(room[6]) or 0) then
   -- Lives are prolonged now and then, not with every event.
   local slack = math.floor(math.min(ttl, 3600000) / 4)
-  if size > 0 then redis.call('PEXPIRE', stream, ttl + slack) end
+  if size > 0 then redis.call('PEXPIRE', stream, string.format('%.0f', ttl + slack)) end
   fields[#fields + 1] = 'fresh'
   fields[#fields + 1] = string.format('%.0f', now + slack)
   redis.call('HSET', meta, 'offset', count, 'check', check, 'ms', now, unpack(fields))
-  redis.call('PEXPIRE', meta, keep + slack)
+  redis.call('PEXPIRE', meta, string.format('%.0f', keep + slack))
 else
   redis.call('HSET', meta, 'offset', count, 'check', check, 'ms', now, unpack(fields))
 end
 if known then
   redis.call('SET', known, print .. ' ' .. epoch .. ' ' .. count .. ' ' .. subscribers .. ' ' .. check, 'PX', 600000)
 end
-redis.call(room[7] and 'SPUBLISH' or 'PUBLISH', base .. ':events', seal .. ' ' .. text)
+redis.call((room[7] or sharded) and 'SPUBLISH' or 'PUBLISH', base .. ':events', seal .. ' ' .. text)
 return { 'ok', epoch, offset, tonumber(subscribers), check }

@@ -93,6 +93,9 @@ public:
     // Whether names can be resolved at all (nginx: http{} has a `resolver`).
     [[nodiscard]] virtual bool resolves() const = 0;
 
+    // While it is held a process that wants to exit waits, a minute at the most: somebody is owed an answer.
+    virtual void hold(bool held) = 0;
+
     [[nodiscard]] virtual std::uint64_t now_ms() const = 0;       // steady
     [[nodiscard]] virtual std::int64_t wall_ms() const = 0;       // since 1970
     [[nodiscard]] virtual std::uint64_t random() = 0;             // not to be guessed

@@ -55,7 +55,7 @@ RedisBroker::RedisBroker(Parts parts, const RedisTarget& target)
       slot_(parts.slot),
       sink_(parts.sink),
       meter_(parts.meter),
-      on_heard_(std::move(parts.on_heard)),
+      on_state_(std::move(parts.on_state)),
       history_(std::move(parts.history)),
       prefix_(target.prefix),
       me_(epoch_text(parts.reactor.random())),
@@ -63,7 +63,7 @@ RedisBroker::RedisBroker(Parts parts, const RedisTarget& target)
       cluster_(target.kind == RedisTarget::Kind::cluster),
       servers_(make_redis_servers(parts.reactor, target, me_, *this)),
       calls_(parts.reactor, *servers_),
-      presence_(parts.reactor, calls_, target.prefix, me_),
+      presence_(parts.reactor, calls_, *servers_, target.prefix),
       soon_(parts.reactor.timer([this] { run_pumps(); })),
       tick_(parts.reactor.timer([this] { tick(); })),
       publish_late_(parts.reactor.timer([this] { end_late_batches(); })) {}
@@ -72,9 +72,9 @@ RedisBroker::~RedisBroker() = default;
 
 void RedisBroker::start() {
     started_ = reactor_.now_ms();
-    on_heard_(started_);
+    on_state_(started_, 0);
     servers_->start();
-    presence_.start();
+    presence_.renew();
     tick_->arm(0);
 }
 
@@ -95,7 +95,8 @@ struct RedisBroker::Batch {
     std::uint64_t deadline = 0;
     PublishDone done;
 
-    void finish() {
+    void finish(std::size_t& open_batches, Reactor& reactor) {
+        if (--open_batches == 0) reactor.hold(false);
         for (std::size_t i = 0; i < answers.size(); ++i) answers[i].reason = reasons[i];
         std::exchange(done, nullptr)(answers);
     }
@@ -111,6 +112,7 @@ void RedisBroker::publish(std::span<const PublishRequest> requests, PublishDone 
     batch->deadline = reactor_.now_ms() + kPublishMs;
     batch->done = std::move(done);
     batches_.push_back(batch);
+    if (open_batches_++ == 0) reactor_.hold(true);
     if (!publish_late_->armed()) publish_late_->arm(kPublishMs);
     for (std::size_t i = 0; i < requests.size(); ++i) publish_one(requests[i], batch, i);
 }
@@ -129,27 +131,29 @@ void RedisBroker::publish_one(const PublishRequest& request, const std::shared_p
     const std::string ttl = std::to_string(std::min(request.history.ttl_ms, kLongestTtl));
     const std::string members = std::to_string(static_cast<std::uint32_t>(zone_.members(request.room)));
     const std::string print = request.key.empty() ? "-" : fingerprint_text(request.fingerprint);
-    const std::array<std::string_view, 7> arguments = {request.body, size, ttl, fence, members, print, word_};
+    const std::string_view sharded = node != nullptr && node->sharded() ? "1" : "";
+    const std::array<std::string_view, 8> arguments = {request.body, size,  ttl,   fence,
+                                                       members,      print, word_, sharded};
     calls_.run(Script::publish, std::span(keys).first(id.empty() ? 2 : 3), arguments,
                [this, batch, index, base](const RedisOutcome& outcome) {
                    on_published(base, *batch, index, outcome);
                });
 }
 
-void RedisBroker::on_published(std::string_view base, Batch& batch, std::size_t index,
+void RedisBroker::on_published(const std::string& base, Batch& batch, std::size_t index,
                                const RedisOutcome& outcome) {
     PublishAnswer& answer = batch.answers[index];
     if (outcome.reply) {
         answer = answer_of(*outcome.reply);
         batch.reasons[index] = answer.reason;
-        if (answer.status == PublishStatus::ok) {
+        if (answer.status == PublishStatus::ok || answer.status == PublishStatus::duplicate) {
             note_published(base, {std::string((*outcome.reply)[1].text()), answer.position.offset,
                                   std::string((*outcome.reply)[4].text()), outcome.node->fence()});
         }
     } else {
         batch.reasons[index] = outcome.why;
     }
-    if (--batch.open == 0 && batch.done) batch.finish();
+    if (--batch.open == 0 && batch.done) batch.finish(open_batches_, reactor_);
 }
 
 // Who waits is told that it is not known. What comes later still counts for note_published.
@@ -159,17 +163,15 @@ void RedisBroker::end_late_batches() {
         const std::shared_ptr<Batch> batch = batches_.front().lock();
         if (batch && batch->done && batch->deadline > now) return publish_late_->arm(batch->deadline - now);
         batches_.pop_front();
-        if (batch && batch->done) batch->finish();
+        if (batch && batch->done) batch->finish(open_batches_, reactor_);
     }
 }
 
-void RedisBroker::note_published(std::string_view base, const RedisClaim& claim) {
-    const auto found = rooms_.find(std::string(base) + ":events");
-    if (found != rooms_.end() && found->second->live()) {
-        found->second->on_acknowledged(claim.epoch, claim.offset, claim.check, claim.fence);
-    } else {
-        witness_.note(base, claim);
-    }
+void RedisBroker::note_published(const std::string& base, const RedisClaim& claim) {
+    const auto found = rooms_.find(base + ":events");
+    if (found == rooms_.end() || !found->second->live()) return witness_.note(base, claim);
+    found->second->on_acknowledged(claim.epoch, claim.offset, claim.check, claim.fence);
+    if (found->second->wants_sync) pump_later(found->second);
 }
 
 // --- members
@@ -237,13 +239,14 @@ void RedisBroker::release(Room& hub_room) {
     if (told) forget_members(room->base);
 }
 
-// The room has no members here. Goes behind whatever is under way for it.
+// The room has no members here. Goes behind whatever is under way for it. On a server that cannot be
+// asked this worker will have another name when it can.
 void RedisBroker::forget_members(const std::string& base) {
-    if (rooms_.contains(base + ":events")) return;
     const RedisNode* node = servers_->node_of(base);
-    const std::string_view fence = node != nullptr ? node->fence() : std::string_view();
-    const std::array<std::string_view, 11> arguments = {fence, "", me_, "", "", "0", "", "", "", "0", "="};
-    run_sync(base, arguments, [this, base](const RedisOutcome& outcome) {
+    if (node == nullptr || !node->commands_up() || rooms_.contains(base + ":events")) return;
+    const std::array<std::string_view, 11> arguments = {node->fence(), "", "", "", "", "0", "", "", "",
+                                                        "0",           "="};
+    run_sync(base, *node, arguments, [this, base](const RedisOutcome& outcome) {
         if (!outcome.reply) unforgotten_.insert(base);
     });
 }
@@ -256,11 +259,16 @@ void RedisBroker::presence(std::string_view room, PresenceDone done) {
 
 void RedisBroker::on_commands_up(RedisNode& node) {
     calls_.load_scripts(node);
-    check_witness(node);
+    judge_all();
     check_all(node);
+    presence_.renew();
+    for (const auto& [channel, room] : rooms_) {
+        // Under the name that this worker has now, nobody is known.
+        if (room->node != &node) continue;
+        room->members_unsure = room->members_known;
+        room->sync_after = 0;
+    }
     pump_all(node);
-    // Rooms without members here that Redis could not be told of.
-    for (const std::string& base : std::exchange(unforgotten_, {})) forget_members(base);
 }
 
 void RedisBroker::on_lost(RedisNode& node, bool again) {
@@ -294,7 +302,7 @@ void RedisBroker::on_event(RedisNode& node, std::string_view channel, std::strin
     const auto found = rooms_.find(channel);
     if (found == rooms_.end()) return;
     const RoomPtr room = found->second;
-    room->on_message(message, node.fence(), sink_, *this);
+    room->on_message(message, node.events_fence(), sink_, *this);
     if (room->wants_sync) pump_later(room);
 }
 
@@ -310,6 +318,7 @@ void RedisBroker::on_unsubscribed(RedisNode& node, std::string_view channel) {
 
 void RedisBroker::on_map_changed() {
     calls_.on_map();
+    judge_all();
     std::vector<RoomPtr> rooms;
     rooms.reserve(rooms_.size());
     for (const auto& [channel, room] : rooms_) rooms.push_back(room);

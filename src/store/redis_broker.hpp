@@ -35,7 +35,8 @@ public:
         unsigned slot;
         RoomSink& sink;
         RedisMeter& meter;
-        std::function<void(std::uint64_t)> on_heard;  // when this worker last knew that it hears
+        // When this worker last knew that it hears, and since when it is refused (0: it is not); steady clock.
+        std::function<void(std::uint64_t heard_ms, std::uint64_t refused_ms)> on_state;
         std::function<HistoryLimits(std::string_view room)> history;
     };
 
@@ -81,7 +82,7 @@ private:
     void sync(const RoomPtr& room);
     void send_sync(const RoomPtr& room);
     static void take_back_sync(RedisRoom& room);
-    void run_sync(const std::string& base, std::span<const std::string_view> arguments,
+    void run_sync(const std::string& base, const RedisNode& node, std::span<const std::string_view> arguments,
                   RedisCalls::Done done);
     void on_synced(const RoomPtr& room, const RedisOutcome& outcome);
     void answer_joiners(const RoomPtr& room, const RedisSync& sync);
@@ -90,9 +91,9 @@ private:
     void pump_all(RedisNode& node);
     struct Batch;
     void publish_one(const PublishRequest& request, const std::shared_ptr<Batch>& batch, std::size_t index);
-    void on_published(std::string_view base, Batch& batch, std::size_t index, const RedisOutcome& outcome);
+    void on_published(const std::string& base, Batch& batch, std::size_t index, const RedisOutcome& outcome);
     void end_late_batches();
-    void note_published(std::string_view base, const RedisClaim& claim);
+    void note_published(const std::string& base, const RedisClaim& claim);
 
     void tick();
     void check_later(const RoomPtr& room, std::uint64_t after_ms);
@@ -102,7 +103,8 @@ private:
     void check_at(RedisNode& node, const std::vector<RoomPtr>& rooms, bool strict);
     void on_checked(const std::vector<RoomPtr>& rooms, const RedisOutcome& outcome, bool strict);
     void check_all(RedisNode& node);
-    void check_witness(RedisNode& node);
+    // Rooms without members here, by what is remembered of them.
+    void judge_all();
     void judge(const std::string& base, const RedisClaim& claim);
 
     Reactor& reactor_;
@@ -110,7 +112,7 @@ private:
     const unsigned slot_;
     RoomSink& sink_;
     RedisMeter& meter_;
-    const std::function<void(std::uint64_t)> on_heard_;
+    const std::function<void(std::uint64_t, std::uint64_t)> on_state_;
     const std::function<HistoryLimits(std::string_view)> history_;
     const std::string prefix_;
     const std::string me_;    // this worker, in Redis
@@ -131,9 +133,11 @@ private:
     std::unique_ptr<Timer> soon_;
     std::unique_ptr<Timer> tick_;
     std::unique_ptr<Timer> publish_late_;
+    std::size_t open_batches_ = 0;
     std::deque<std::weak_ptr<Batch>> batches_;  // by deadline
     std::uint64_t foreign_ = 0;                 // since the log said so
     std::uint64_t foreign_told_ = 0;            // when
+    bool judge_again_ = false;                  // some could not be judged
     std::uint64_t started_ = 0;
 };
 

@@ -12,7 +12,7 @@ namespace rooms {
 namespace {
 
 constexpr std::size_t kRoomsPerCheck = 256;
-constexpr std::size_t kChecksPerTick = 2048;  // crowds that joined together are spread a little
+constexpr std::size_t kChecksPerTick = 8192;  // crowds that joined together are spread a little
 constexpr std::uint64_t kTickMs = 250;
 
 }  // namespace
@@ -20,9 +20,13 @@ constexpr std::uint64_t kTickMs = 250;
 void RedisBroker::tick() {
     tick_->arm(kTickMs);
     std::uint64_t heard = reactor_.now_ms();
-    servers_->each([&](RedisNode& node) { heard = std::min(heard, node.heard_ms()); });
+    std::uint64_t refused = 0;
+    servers_->each([&](RedisNode& node) {
+        heard = std::min(heard, node.heard_ms());
+        if (node.refusing_since_ms() != 0) refused = node.refusing_since_ms();
+    });
     if (!servers_->known()) heard = started_;
-    on_heard_(heard);
+    on_state_(heard, refused);
 
     const std::uint64_t now = reactor_.now_ms();
     // Out of the list when it has been looked at, should there be no memory for that.
@@ -43,6 +47,8 @@ void RedisBroker::tick() {
             look_after(room);
         }
     }
+    for (const std::string& base : std::exchange(unforgotten_, {})) forget_members(base);
+    if (std::exchange(judge_again_, false)) judge_all();
     check_due();
 }
 
@@ -99,15 +105,21 @@ void RedisBroker::check_at(RedisNode& node, const std::vector<RoomPtr>& rooms, b
         std::vector<std::string_view> arguments = {node.fence()};
         for (const RoomPtr& room : part) {
             keys.push_back(names.emplace_back(room->base + ":meta"));
-            keys.push_back(names.emplace_back(room->base + ":at:" + me_));
+            keys.push_back(names.emplace_back(room->base + ":at:" + node.member_name()));
             const RedisClaim& claim = claims.emplace_back(room->claim());
             arguments.push_back(claim.epoch);
             arguments.push_back(offsets.emplace_back(std::to_string(claim.offset)));
             arguments.push_back(claim.check);
         }
-        calls_.run_at(
-            node, Script::check, keys, arguments,
-            [this, part, strict](const RedisOutcome& outcome) { on_checked(part, outcome, strict); });
+        const auto done = [this, part, strict](const RedisOutcome& outcome) {
+            on_checked(part, outcome, strict);
+        };
+        // While a slot moves its rooms may be found at the other node only.
+        if (cluster_) {
+            calls_.run(Script::check, keys, arguments, done);
+        } else {
+            calls_.run_at(node, Script::check, keys, arguments, done);
+        }
     }
 }
 
@@ -131,8 +143,10 @@ void RedisBroker::on_checked(const std::vector<RoomPtr>& rooms, const RedisOutco
             std::from_chars(found.data() + space + 1, found.data() + found.size(), offset);
             same_life = found.substr(0, space) == room->epoch();
         }
+        const std::string& fence = outcome.node->fence();
+        if (space == found.npos) room->on_proven(fence, sink_, *this);
         const bool ahead = same_life && offset > room->room->cursor.offset;
-        if (ahead && !strict) {
+        if (ahead && !strict && room->is_proven(fence)) {
             // Its doorbell may be on the way.
             room->suspect = std::max(room->suspect, offset);
             look_after(room);
@@ -143,10 +157,12 @@ void RedisBroker::on_checked(const std::vector<RoomPtr>& rooms, const RedisOutco
     }
 }
 
-void RedisBroker::check_witness(RedisNode& node) {
+void RedisBroker::judge_all() {
     std::vector<std::pair<std::string, RedisClaim>> claims;
     witness_.each([&](const std::string& base, const RedisClaim& claim) {
-        if (claim.fence != node.fence() && servers_->node_of(base) == &node) claims.emplace_back(base, claim);
+        const RedisNode* node = servers_->node_of(base);
+        if (node != nullptr && node->commands_up() && claim.fence != node->fence())
+            claims.emplace_back(base, claim);
     });
     for (const auto& [base, claim] : claims) judge(base, claim);
 }
@@ -157,9 +173,12 @@ void RedisBroker::judge(const std::string& base, const RedisClaim& claim) {
     if (node == nullptr) return;
     const std::string offset = std::to_string(claim.offset);
     const std::array<std::string_view, 11> arguments = {
-        node->fence(), word_, me_, "", claim.epoch, offset, claim.check, claim.fence, "", "0", ""};
-    run_sync(base, arguments, [this, key = base, claim](const RedisOutcome& outcome) {
-        if (!outcome.reply) return;  // asked again with the next server
+        node->fence(), word_, "", "", claim.epoch, offset, claim.check, claim.fence, "", "0", ""};
+    run_sync(base, *node, arguments, [this, key = base, claim](const RedisOutcome& outcome) {
+        if (!outcome.reply) {
+            judge_again_ = true;
+            return;
+        }
         const auto sync = RedisSync::parse(*outcome.reply);
         witness_.forget(key);
         if (!sync || sync->epoch != claim.epoch || sync->offset == 0) return;

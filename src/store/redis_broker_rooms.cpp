@@ -15,8 +15,9 @@
 namespace rooms {
 namespace {
 
-constexpr std::uint64_t kStrangeEveryMs = 100;
-constexpr std::uint64_t kMostEvents = 10000;  // in one sync, where no history is longer
+constexpr std::uint64_t kStrangeEveryMs = 100;  // what strangers say makes a room look no oftener
+constexpr std::uint64_t kFailedEveryMs = 1000;  // nor what Redis refuses
+constexpr std::uint64_t kMostEvents = 10000;    // in one sync, where no history is longer
 
 }  // namespace
 
@@ -71,7 +72,7 @@ void RedisBroker::pump(const RoomPtr& room) {
     if (room->node == nullptr || !room->node->commands_up() || !room->node->subscriptions_up()) return;
     if (!room->asked) return ask_subscription(room);
     if (!room->subscribed || room->syncing) return;
-    if (room->strange && reactor_.now_ms() < room->sync_after && room->waiting.empty()) {
+    if (reactor_.now_ms() < room->sync_after && room->waiting.empty()) {
         look_after(room);
         return;
     }
@@ -81,9 +82,8 @@ void RedisBroker::pump(const RoomPtr& room) {
 }
 
 void RedisBroker::ask_subscription(const RoomPtr& room) {
-    room->asked = true;
     RedisNode* node = room->node;
-    node->subscribe(room->channel, [this, room, node](bool good, std::string_view why) {
+    room->asked = node->subscribe(room->channel, [this, room, node](bool good, std::string_view why) {
         if (room->room == nullptr || room->node != node || !room->asked) return;
         if (good) {
             room->subscribed = true;
@@ -104,6 +104,7 @@ void RedisBroker::ask_subscription(const RoomPtr& room) {
         refuse(room, std::exchange(room->waiting, {}), "redis refuses the subscription");
         if (room->room != nullptr) look_after(room);
     });
+    if (!room->asked) look_after(room);  // too much is on its way
 }
 
 void RedisBroker::sync(const RoomPtr& room) {
@@ -131,15 +132,19 @@ void RedisBroker::send_sync(const RoomPtr& room) {
     room->syncing = true;
     room->wants_sync = false;
     const RedisClaim claim = room->claim();
+    const HistoryLimits history = history_(room->room->name);
+    const Position cursor = room->room->cursor;
     std::optional<std::uint64_t> from;
-    std::uint64_t most = kMostEvents;
-    if (room->live()) from = room->room->cursor.offset;
+    if (room->live()) from = cursor.offset;
     for (const RedisRoom::Joiner& joiner : room->joining) {
         if (!joiner.since) continue;
-        if (room->live() && joiner.since->epoch != room->room->cursor.epoch) continue;
-        from = std::min(from.value_or(joiner.since->offset), joiner.since->offset);
-        most = std::max<std::uint64_t>(most, history_(room->room->name).size);
+        const Position since = *joiner.since;
+        // Who cannot be served is not read for.
+        if (room->live() && (since.epoch != cursor.epoch || since.offset + history.size < cursor.offset))
+            continue;
+        from = std::min(from.value_or(since.offset), since.offset);
     }
+    const std::uint64_t most = std::max<std::uint64_t>(kMostEvents, history.size);
 
     // Members: what has changed, or all of them where Redis may know something else.
     std::map<std::string, std::int64_t, std::less<>> members = std::exchange(room->changes, {});
@@ -162,7 +167,7 @@ void RedisBroker::send_sync(const RoomPtr& room) {
     numbers.reserve(members.size());
     std::vector<std::string_view> arguments = {room->node->fence(),
                                                word_,
-                                               me_,
+                                               "",
                                                room->node->sharded() ? "1" : "",
                                                claim.epoch,
                                                offset,
@@ -175,15 +180,16 @@ void RedisBroker::send_sync(const RoomPtr& room) {
         arguments.push_back(user);
         arguments.push_back(numbers.emplace_back(std::to_string(change)));
     }
-    run_sync(room->base, arguments, [this, room](const RedisOutcome& outcome) { on_synced(room, outcome); });
+    run_sync(room->base, *room->node, arguments,
+             [this, room](const RedisOutcome& outcome) { on_synced(room, outcome); });
 }
 
-void RedisBroker::run_sync(const std::string& base, std::span<const std::string_view> arguments,
-                           RedisCalls::Done done) {
+void RedisBroker::run_sync(const std::string& base, const RedisNode& node,
+                           std::span<const std::string_view> arguments, RedisCalls::Done done) {
     const std::string meta = base + ":meta";
     const std::string stream = base + ":stream";
     const std::string at = base + ":at";
-    const std::string mine = at + ":" + me_;
+    const std::string mine = at + ":" + node.member_name();
     const std::array<std::string_view, 4> keys = {meta, stream, at, mine};
     calls_.run(Script::sync, keys, arguments, std::move(done));
 }
@@ -195,6 +201,7 @@ void RedisBroker::on_synced(const RoomPtr& room, const RedisOutcome& outcome) {
         if (room->room == nullptr) return;
         room->members_unsure = true;  // it may have been carried out
         room->wants_sync = room->live();
+        room->sync_after = reactor_.now_ms() + kFailedEveryMs;
         room->on_sync_done();
         refuse(room, std::exchange(room->joining, {}),
                outcome.reply ? std::string_view("redis gave an answer that makes no sense") : outcome.why);
@@ -205,8 +212,9 @@ void RedisBroker::on_synced(const RoomPtr& room, const RedisOutcome& outcome) {
         try {
             if (!room->live()) check_later(room, kCheckEveryMs);
             room->on_sync(*sync, outcome.node->fence(), sink_, *this);
-            if (room->strange) room->sync_after = reactor_.now_ms() + kStrangeEveryMs;
+            room->sync_after = room->strange ? reactor_.now_ms() + kStrangeEveryMs : 0;
             room->strange = false;
+            if (room->suspect != 0) look_after(room);
             answer_joiners(room, *sync);
         } catch (...) {
             take_back_sync(*room);

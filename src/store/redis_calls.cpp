@@ -6,10 +6,20 @@
 namespace rooms {
 namespace {
 
+constexpr std::uint64_t kFaultEveryMs = 60000;
 constexpr unsigned kMaxDetours = 4;
 constexpr std::uint64_t kTryAgainMs = 20;
 constexpr std::size_t kMaxEarly = 4096;
 constexpr std::string_view kUnreachable = "redis cannot be reached";
+
+// Whatever is asked, the server would say it.
+bool is_of_server(std::string_view kind) {
+    for (const std::string_view one :
+         {"OOM", "LOADING", "MISCONF", "NOAUTH", "NOPERM", "CLUSTERDOWN", "BUSY", "NOREPLICAS"}) {
+        if (kind == one) return true;
+    }
+    return false;
+}
 
 }  // namespace
 
@@ -19,6 +29,7 @@ struct RedisCalls::Call {
     Done done;
     std::uint64_t deadline = 0;
     unsigned detours = 0;
+    bool script = false;
 };
 
 RedisCalls::RedisCalls(Reactor& reactor, RedisServers& servers)
@@ -54,12 +65,16 @@ std::shared_ptr<RedisCalls::Call> RedisCalls::make_call(std::string_view key, st
 
 void RedisCalls::run(Script script, std::span<const std::string_view> keys,
                      std::span<const std::string_view> arguments, Done done) {
-    start(make_call(keys.front(), encode_script(script, keys, arguments), std::move(done)));
+    auto call = make_call(keys.front(), encode_script(script, keys, arguments), std::move(done));
+    call->script = true;
+    start(std::move(call));
 }
 
 void RedisCalls::run_at(RedisNode& node, Script script, std::span<const std::string_view> keys,
                         std::span<const std::string_view> arguments, Done done) {
-    send(node, make_call({}, encode_script(script, keys, arguments), std::move(done)), false);
+    const auto call = make_call({}, encode_script(script, keys, arguments), std::move(done));
+    call->script = true;
+    send(node, call, false);
 }
 
 void RedisCalls::command(std::string_view key, std::span<const std::string_view> words, Done done) {
@@ -109,7 +124,7 @@ void RedisCalls::send(RedisNode& node, const std::shared_ptr<Call>& call, bool a
 void RedisCalls::on_reply(RedisNode& node, const std::shared_ptr<Call>& call, std::optional<Reply> reply) {
     if (!reply) return finish(*call, {std::nullopt, "redis did not answer in time", true, &node});
     if (reply->is_error()) return on_error(node, call, reply->text());
-    node.note_success();
+    if (call->script) node.note_success();
     finish(*call, {reply, {}, true, &node});
 }
 
@@ -139,9 +154,23 @@ void RedisCalls::on_error(RedisNode& node, const std::shared_ptr<Call>& call, st
         return finish(*call, {std::nullopt, "this redis is no master", false, &node});
     }
     if (error.starts_with("CLUSTERDOWN")) servers_.look_again();
-    node.note_refusal(error);
-    const std::string why = "redis refuses: " + std::string(error.substr(0, error.find(' ')));
+    const std::string kind(error.substr(0, error.find(' ')));
+    if (is_of_server(kind)) {
+        node.note_refusal(error);
+    } else {
+        tell_fault(node, call->key, error);
+    }
+    const std::string why = "redis refuses: " + kind;
     finish(*call, {std::nullopt, why, false, &node});
+}
+
+// About one key: not the state of the server, and often there are many. Once a minute.
+void RedisCalls::tell_fault(const RedisNode& node, std::string_view key, std::string_view error) {
+    const std::uint64_t now = reactor_.now_ms();
+    if (told_fault_ != 0 && now < told_fault_ + kFaultEveryMs) return;
+    told_fault_ = now;
+    reactor_.log(LogLevel::error, "redis \"" + node.address().text() + "\" refuses a call for \"" +
+                                      std::string(key) + "\": " + std::string(error));
 }
 
 void RedisCalls::finish(Call& call, const RedisOutcome& outcome) {
@@ -150,12 +179,20 @@ void RedisCalls::finish(Call& call, const RedisOutcome& outcome) {
 }
 
 void RedisCalls::load_scripts(RedisNode& node) {
-    for (const Script script : {Script::publish, Script::sync, Script::check, Script::presence}) {
-        const std::array<std::string_view, 3> words = {"SCRIPT", "LOAD", script_text(script)};
-        const bool taken = node.command(words, [&node](std::optional<Reply> reply) {
-            if (reply && reply->is_error()) node.note_refusal(reply->text());
-        });
-        if (!taken) return;
+    // Of a crowd that misses them one is enough.
+    if (!loading_.insert(&node).second) return;
+    try {
+        for (const Script script : {Script::presence, Script::check, Script::sync, Script::publish}) {
+            const std::array<std::string_view, 3> words = {"SCRIPT", "LOAD", script_text(script)};
+            const bool taken = node.command(words, [this, &node](std::optional<Reply> reply) {
+                loading_.erase(&node);
+                if (reply && reply->is_error()) node.note_refusal(reply->text());
+            });
+            if (!taken) loading_.erase(&node);
+        }
+    } catch (...) {
+        loading_.erase(&node);
+        throw;
     }
 }
 

@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -56,6 +57,7 @@ private:
     void send(RedisNode& node, const std::shared_ptr<Call>& call, bool asking);
     void on_reply(RedisNode& node, const std::shared_ptr<Call>& call, std::optional<Reply> reply);
     void on_error(RedisNode& node, const std::shared_ptr<Call>& call, std::string_view error);
+    void tell_fault(const RedisNode& node, std::string_view key, std::string_view error);
     void finish(Call& call, const RedisOutcome& outcome);
     void expire_early();
     void try_again();
@@ -66,6 +68,8 @@ private:
     std::unique_ptr<Timer> early_timer_;
     std::vector<std::shared_ptr<Call>> again_;  // told TRYAGAIN
     std::unique_ptr<Timer> again_timer_;
+    std::set<const RedisNode*> loading_;  // that are being given the scripts
+    std::uint64_t told_fault_ = 0;
 };
 
 }  // namespace rooms

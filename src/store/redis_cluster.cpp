@@ -37,10 +37,13 @@ public:
     RedisNode* node_of(std::string_view key) override { return slots_[redis_slot(key)]; }
     bool known() const override { return known_; }
     void each(const std::function<void(RedisNode&)>& visit) override {
-        for (auto& [place, node] : nodes_) visit(*node);
+        // Others are only passed through, by ASK.
+        for (auto& [place, node] : nodes_) {
+            if (std::find(slots_.begin(), slots_.end(), node.get()) != slots_.end()) visit(*node);
+        }
     }
     void look_again() override {
-        if (link_.down()) ask_->arm(std::max(kSoonMs, reactor_.random() % (2 * kSoonMs)));
+        if (link_.down()) ask_in(kSoonMs + reactor_.random() % kSoonMs);
     }
     RedisNode* follow(const RedisRedirect& redirect, const RedisNode& from) override {
         const std::string& host = redirect.host.empty() ? from.address().host : redirect.host;
@@ -60,6 +63,14 @@ private:
     }
     static std::string place_text(const std::string& host, std::uint16_t port) {
         return host + ' ' + std::to_string(port);
+    }
+
+    // Not later than it is due already: complaints would put it off.
+    void ask_in(std::uint64_t ms) {
+        const std::uint64_t at = reactor_.now_ms() + ms;
+        if (ask_->armed() && ask_at_ <= at) return;
+        ask_at_ = at;
+        ask_->arm(ms);
     }
 
     void open() {
@@ -106,7 +117,7 @@ private:
 
     void on_down(RedisLink&, std::string_view why) override {
         ++next_;
-        ask_->arm(backoff_.next(reactor_.random()));
+        ask_in(backoff_.next(reactor_.random()));
         tell("cluster node \"" + asked_.text() + "\": " + std::string(why));
     }
 
@@ -143,7 +154,7 @@ private:
         backoff_.reset();
         next_ = 0;
         link_.close();
-        ask_->arm(kRefreshMs);
+        ask_in(kRefreshMs);
         check_probes();
         drop_unused();
         handler_.on_map_changed();
@@ -155,9 +166,9 @@ private:
         auto address = learnt_address(reactor_, host, port);
         if (!address) return nullptr;
         auto& node = nodes_[place];
-        node = std::make_unique<RedisNode>(reactor_, std::move(*address),
-                                           RedisNode::Options{login_of(target_), probe_of(slot), sharded_},
-                                           handler_);
+        node = std::make_unique<RedisNode>(
+            reactor_, std::move(*address),
+            RedisNode::Options{login_of(target_), me_, probe_of(slot), sharded_}, handler_);
         node->start();
         return node.get();
     }
@@ -212,6 +223,7 @@ private:
     std::size_t next_ = 0;
     Backoff backoff_{100, 1000};
     std::unique_ptr<Timer> ask_;
+    std::uint64_t ask_at_ = 0;
     std::unique_ptr<Timer> drop_;
     std::shared_ptr<int> alive_;
     std::vector<RedisNode*> slots_;  // of all slots, the node that has it; null: none

@@ -59,10 +59,11 @@ void RedisLink::on_open() {
     }
     if (login_.db != 0) send({"SELECT", std::to_string(login_.db)});
     if (login_.asks_replication) {
-        send({"INFO", "replication"});
+        send({"INFO"});
     } else {
         send({"PING"});
     }
+    logins_ = logins_left_;
     watch_silence();
 }
 
@@ -122,10 +123,15 @@ void RedisLink::on_reply(Reply reply) {
 
 void RedisLink::on_login_reply(Reply reply) {
     if (reply.is_error()) {
-        // Some servers have no password set and say so as an error; that is the operator's to know.
-        return fail(std::string(reply.text()));
+        // Some servers repeat what they were sent: of the login only the kind of error is told.
+        const std::string_view text = reply.text();
+        const bool of_auth = logins_left_ + 1 == logins_ && !login_.password.empty();
+        return fail(of_auth ? std::string(text.substr(0, text.find(' '))) + " the login is refused"
+                            : std::string(text));
     }
     if (login_.asks_replication && logins_left_ == 0) {
+        // It answers before it has read its data, and would be judged by what it has read by then.
+        if (info_field(reply.text(), "loading") == "1") return fail("LOADING it reads its data");
         const std::string_view role = info_field(reply.text(), "role");
         if (role != "master") {
             return fail(role == "slave" ? "READONLY it is a replica" : "it does not tell its role");
@@ -203,7 +209,8 @@ void RedisLink::watch_silence() {
 }
 
 std::uint64_t RedisLink::silence_ends() const {
-    return std::max(pending_.front().sent, received_) + kTimeoutMs;
+    const std::uint64_t sent = pending_.front().sent;
+    return std::min(std::max(sent, received_) + kTimeoutMs, sent + kLongestMs);
 }
 
 }  // namespace rooms

@@ -49,6 +49,7 @@ public:
     using Done = std::function<void(std::optional<Reply>)>;
 
     static constexpr std::uint64_t kTimeoutMs = 800;       // of silence while a reply is owed
+    static constexpr std::uint64_t kLongestMs = 10000;     // without the reply, whatever else comes
     static constexpr std::uint64_t kConnectMs = 1000;      // TCP and TLS
     static constexpr std::size_t kMaxPending = 1u << 17;   // without a reply; a publish request has no more
     static constexpr std::size_t kMaxQueued = 128u << 20;  // octets that the kernel has not taken
@@ -113,6 +114,7 @@ private:
     std::list<Pending> pending_;  // unlike a deque it moves without memory
     std::string waiting_;         // commands given before the login was done
     std::uint64_t received_ = 0;
+    unsigned logins_ = 0;       // replies that the login has
     unsigned logins_left_ = 0;  // replies of the login that have not come
     std::string replication_;
     std::string failure_;  // by fail(), told by the timer

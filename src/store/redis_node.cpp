@@ -1,5 +1,6 @@
 #include "store/redis_node.hpp"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -7,6 +8,9 @@ namespace rooms {
 namespace {
 
 std::string quoted(const Address& address) { return "redis \"" + address.text() + "\""; }
+
+constexpr std::uint64_t kQuietMs = 3000;  // without a refusal: it works again
+constexpr std::size_t kMaxKinds = 16;
 
 // The first word of an error is its kind: "OOM", "LOADING", …
 std::string_view kind_of(std::string_view error) { return error.substr(0, error.find(' ')); }
@@ -52,9 +56,10 @@ void RedisNode::stop() {
 
 void RedisNode::set_probe(std::string channel) {
     if (subscriptions_ready_) {
-        subscribe(channel, [this](bool good, std::string_view why) {
+        const bool taken = subscribe(channel, [this](bool good, std::string_view why) {
             if (!good) subscriptions_.fail(why);
         });
+        if (!taken) subscriptions_.fail("full");
         unsubscribe(options_.probe);
     }
     options_.probe = std::move(channel);
@@ -86,8 +91,8 @@ void RedisNode::open(RedisLink& link) {
     }
     // The name may mean another address by now: a service that has moved.
     reactor_.resolve(address_.host, address_.port, alive_,
-                     [this, &link](Result<std::vector<std::string>> found) {
-                         if (!link.down()) return;
+                     [this, &link, host = address_.host](Result<std::vector<std::string>> found) {
+                         if (!link.down() || host != address_.host) return;
                          // Should there be no memory for what follows.
                          Timer& again = &link == &commands_ ? *reopen_commands_ : *reopen_subscriptions_;
                          again.arm(kProbeEveryMs);
@@ -103,16 +108,11 @@ void RedisNode::open(RedisLink& link) {
 
 void RedisNode::on_up(RedisLink& link, std::string_view replication) {
     if (&link == &commands_) {
-        commands_backoff_.reset();
-        if (lost_) {
-            const std::uint64_t away = reactor_.now_ms() - lost_since_;
-            reactor_.log(LogLevel::notice,
-                         quoted(address_) + " is back after " + std::to_string(away) + "ms");
-        }
         lost_ = false;
-        known_ = true;
-        trouble_.clear();
+        told_.clear();
+        refusing_since_ = 0;
         fence_ = replication;
+        member_name_ = options_.me + '.' + std::to_string(++connections_);
         handler_.on_commands_up(*this);
         if (subscriptions_ready_) send_probe();
     } else {
@@ -130,7 +130,7 @@ void RedisNode::listen_to_probe() {
     const bool taken = subscriptions_.command(words, [this](std::optional<Reply> reply) {
         if (!reply) return;
         if (reply->is_error()) return subscriptions_.fail(reply->text());
-        subscriptions_backoff_.reset();
+        subscriptions_trouble_.clear();
         subscriptions_ready_ = true;
         handler_.on_subscriptions_up(*this);
         send_probe();
@@ -148,47 +148,52 @@ void RedisNode::on_down(RedisLink& link, std::string_view why) {
     }
     reopen_subscriptions_->arm(subscriptions_backoff_.next(reactor_.random()));
     probe_late_->disarm();
-    if (!std::exchange(subscriptions_ready_, false)) return;
-    handler_.on_subscriptions_down(*this);
-    if (!lost_) {
-        ++losses_;
-        reactor_.log(LogLevel::warn,
-                     quoted(address_) + " subscriptions lost: " + std::string(why) + ", retrying");
-    }
+    const bool was_ready = std::exchange(subscriptions_ready_, false);
+    if (was_ready) handler_.on_subscriptions_down(*this);
+    if (lost_ || !commands_.up()) return;  // the other link tells
+    if (was_ready) ++losses_;
+    if (!was_ready && why == subscriptions_trouble_) return;
+    const char* what = was_ready ? " subscriptions lost: " : " subscriptions cannot be had: ";
+    reactor_.log(LogLevel::warn, quoted(address_) + what + std::string(why) + ", retrying");
+    subscriptions_trouble_ = why;
 }
 
-// Once for each change of state (which comes first, the words may lack memory): what is tried meanwhile and fails the same way is not told.
+// Once for each change of state: what is tried meanwhile and fails the same way is not told, nor what only
+// logs in. The state comes first, for the words may lack memory.
 void RedisNode::lose(std::string_view why) {
-    const bool was_lost = std::exchange(lost_, true);
-    const bool news = !was_lost || trouble_ != why;
-    if (!was_lost) {
-        ++losses_;
-        lost_since_ = reactor_.now_ms();
-    }
-    if (news) {
-        const char* what = known_ && !was_lost ? " lost: " : " cannot be reached: ";
-        reactor_.log(LogLevel::warn, quoted(address_) + what + std::string(why) + ", retrying");
-    }
+    const bool told = std::exchange(told_lost_, true);
+    if (!std::exchange(lost_, true)) ++losses_;
+    if (!told) lost_since_ = reactor_.now_ms();
+    if (told && trouble_ == why) return;
+    const char* what = known_ && !told ? " lost: " : " cannot be reached: ";
+    reactor_.log(LogLevel::warn, quoted(address_) + what + std::string(why) + ", retrying");
     trouble_ = why;
 }
 
+// Some calls succeed while others are refused: each kind is told once, until all is quiet again.
 void RedisNode::note_refusal(std::string_view error) {
-    if (!trouble_.empty() && kind_of(trouble_) == kind_of(error)) return;
+    refused_ = reactor_.now_ms();
+    const std::string_view kind = kind_of(error);
+    if (std::find(told_.begin(), told_.end(), kind) != told_.end() || told_.size() == kMaxKinds) return;
+    if (told_.empty()) refusing_since_ = refused_;
+    told_.emplace_back(kind);
     trouble_ = error;
     reactor_.log(LogLevel::error, quoted(address_) + " refuses: " + trouble_);
 }
 
 void RedisNode::note_recovery() {
+    if (reactor_.now_ms() < refused_ + kQuietMs) return;
     reactor_.log(LogLevel::notice, quoted(address_) + " works again, after: " + trouble_);
     trouble_.clear();
+    told_.clear();
+    refusing_since_ = 0;
 }
 
-void RedisNode::subscribe(std::string_view channel, std::function<void(bool, std::string_view)> done) {
+bool RedisNode::subscribe(std::string_view channel, std::function<void(bool, std::string_view)> done) {
     const std::array<std::string_view, 2> words = {options_.sharded ? "SSUBSCRIBE" : "SUBSCRIBE", channel};
-    const bool taken = subscriptions_.command(words, [done = std::move(done)](std::optional<Reply> reply) {
+    return subscriptions_.command(words, [done = std::move(done)](std::optional<Reply> reply) {
         if (reply) done(!reply->is_error(), reply->text());
     });
-    if (!taken) subscriptions_.fail("full");
 }
 
 void RedisNode::unsubscribe(std::string_view channel) {
@@ -208,6 +213,14 @@ void RedisNode::on_push(RedisLink&, Reply push) {
     if (push[2].integer() != static_cast<std::int64_t>(word_)) return;  // not ours, or an old one
     heard_ = reactor_.now_ms();
     probe_late_->disarm();
+    // A server that takes the login and nothing else is not there.
+    commands_backoff_.reset();
+    subscriptions_backoff_.reset();
+    known_ = true;
+    if (!std::exchange(told_lost_, false)) return;
+    trouble_.clear();
+    const std::uint64_t away = heard_ - lost_since_;
+    reactor_.log(LogLevel::notice, quoted(address_) + " is back after " + std::to_string(away) + "ms");
 }
 
 void RedisNode::send_probe() {
@@ -234,7 +247,7 @@ void RedisNode::send_probe() {
 
 // While something comes, the word may be behind it: a worker that is busy is not deaf.
 void RedisNode::on_probe_late() {
-    if (subscriptions_.received_ms() >= probed_) {
+    if (subscriptions_.received_ms() >= probed_ && reactor_.now_ms() < heard_ + RedisLink::kLongestMs) {
         probed_ = reactor_.now_ms() + 1;
         return probe_late_->arm(RedisLink::kTimeoutMs);
     }
@@ -246,7 +259,7 @@ void RedisNode::on_info(Reply reply) {
     if (info_field(reply.text(), "role") == "slave") return restart("READONLY it is a replica");
     const std::string_view replication = info_field(reply.text(), "master_replid");
     if (replication.empty() || replication == fence_) return;
-    fence_ = replication;
+    fence_ = subscriptions_fence_ = replication;
     handler_.on_commands_up(*this);
 }
 

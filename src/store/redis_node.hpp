@@ -12,6 +12,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "store/backoff.hpp"
 #include "store/reactor.hpp"
@@ -40,6 +41,7 @@ public:
 
     struct Options {
         RedisLogin login;
+        std::string me;        // the worker
         std::string probe;     // the channel for the word
         bool sharded = false;  // SSUBSCRIBE and SPUBLISH, Redis 7 in a cluster
     };
@@ -63,6 +65,11 @@ public:
 
     [[nodiscard]] const Address& address() const { return address_; }
     [[nodiscard]] const std::string& fence() const { return fence_; }
+    // Of the server that events come from; for a moment it may be another one.
+    [[nodiscard]] const std::string& events_fence() const { return subscriptions_fence_; }
+    // This worker as Redis knows it: another with each connection, so that what an old one still had on its
+    // way counts for nobody.
+    [[nodiscard]] const std::string& member_name() const { return member_name_; }
     [[nodiscard]] bool sharded() const { return options_.sharded; }
     [[nodiscard]] bool commands_up() const { return commands_.up(); }
     [[nodiscard]] bool subscriptions_up() const { return subscriptions_ready_; }
@@ -70,6 +77,8 @@ public:
     [[nodiscard]] bool takes_commands() const { return !lost_ && !commands_.down(); }
     // When what was published was heard last (steady clock; at first the start).
     [[nodiscard]] std::uint64_t heard_ms() const { return heard_; }
+    // Since when it refuses what it is asked (steady clock); 0: it does not.
+    [[nodiscard]] std::uint64_t refusing_since_ms() const { return refusing_since_; }
     [[nodiscard]] std::uint64_t losses() const { return losses_; }
 
     // false: not taken, `done` is not called. See RedisLink::Done.
@@ -80,14 +89,14 @@ public:
         return takes_commands() && commands_.command_octets(octets, std::move(done));
     }
     // `done`: true once events come; false with the server's word. Not called when the link ends:
-    // on_subscriptions_down is.
-    void subscribe(std::string_view channel, std::function<void(bool, std::string_view)> done);
+    // on_subscriptions_down is. false: not taken, too much is on its way.
+    [[nodiscard]] bool subscribe(std::string_view channel, std::function<void(bool, std::string_view)> done);
     void unsubscribe(std::string_view channel);
 
     // What a command was refused with, and that one was not: a line in the log for each change.
     void note_refusal(std::string_view error);
     void note_success() {
-        if (!trouble_.empty()) note_recovery();
+        if (!told_.empty()) note_recovery();
     }
     // Of the last refusal, or why it is lost; empty: all is well. For people.
     [[nodiscard]] const std::string& trouble() const { return trouble_; }
@@ -113,14 +122,21 @@ private:
     Handler& handler_;
     std::string fence_;
     std::string subscriptions_fence_;  // of the server behind the other link
-    std::string trouble_;
+    std::string member_name_;
+    std::uint64_t connections_ = 0;
+    std::string trouble_;                // why it is lost, or refuses
+    std::string subscriptions_trouble_;  // why they cannot be had
+    std::vector<std::string> told_;      // kinds of refusals since the last recovery
+    std::uint64_t refused_ = 0;          // when it refused last
     std::uint64_t heard_ = 0;
     std::uint64_t lost_since_ = 0;
     std::uint64_t losses_ = 0;
-    std::uint64_t probed_ = 0;  // just after the word that has not been heard went out
-    std::uint64_t word_ = 0;    // of the last probe
+    std::uint64_t probed_ = 0;          // just after the word that has not been heard went out
+    std::uint64_t word_ = 0;            // of the last probe
+    std::uint64_t refusing_since_ = 0;  // 0: it does not
     bool lost_ = false;
-    bool known_ = false;  // it has been up since start() or move_to()
+    bool told_lost_ = false;  // and no word has been heard since
+    bool known_ = false;      // it has been up since start() or move_to()
     bool subscriptions_ready_ = false;
     Backoff commands_backoff_{50, 500};
     Backoff subscriptions_backoff_{50, 500};

@@ -23,13 +23,11 @@ struct RedisPresence::Question {
     bool failed = false;
 };
 
-RedisPresence::RedisPresence(Reactor& reactor, RedisCalls& calls, std::string prefix, std::string me)
+RedisPresence::RedisPresence(Reactor& reactor, RedisCalls& calls, RedisServers& servers, std::string prefix)
     : calls_(calls),
+      servers_(servers),
       prefix_(std::move(prefix)),
-      me_(std::move(me)),
       timer_(reactor.timer([this] { renew(); })) {}
-
-void RedisPresence::start() { renew(); }
 
 std::string RedisPresence::lease_of(std::string_view worker) const {
     return prefix_ + ":{" + std::string(worker) + "}:alive";
@@ -37,10 +35,13 @@ std::string RedisPresence::lease_of(std::string_view worker) const {
 
 void RedisPresence::renew() {
     timer_->arm(kRenewMs);
-    const std::string lease = lease_of(me_);
     const std::string time = std::to_string(kLeaseMs);
-    const std::array<std::string_view, 5> words = {"SET", lease, "1", "PX", time};
-    calls_.command(lease, words, nullptr);
+    servers_.each([&](RedisNode& node) {
+        if (!node.commands_up()) return;
+        const std::string lease = lease_of(node.member_name());
+        const std::array<std::string_view, 5> words = {"SET", lease, "1", "PX", time};
+        calls_.command(lease, words, nullptr);
+    });
 }
 
 void RedisPresence::ask(std::string_view base, PresenceDone done) {
@@ -67,15 +68,17 @@ void RedisPresence::on_rosters(const std::shared_ptr<Question>& question, Reply 
             }
         }
     }
+    const RedisNode* node = servers_.node_of(question->base);
+    const std::string me = node != nullptr ? node->member_name() : std::string();
     question->open = question->rosters.size();
     if (question->open == 0) return answer(*question);
     for (std::size_t i = 0; i < question->rosters.size(); ++i) {
         const std::string lease = lease_of(question->rosters[i].worker);
         const std::array<std::string_view, 2> words = {"EXISTS", lease};
-        calls_.command(lease, words, [this, question, i](const RedisOutcome& outcome) {
+        calls_.command(lease, words, [this, question, i, me](const RedisOutcome& outcome) {
             Question::Roster& roster = question->rosters[i];
             question->failed = question->failed || !outcome.reply;
-            roster.lives = roster.worker == me_ || (outcome.reply && outcome.reply->integer() != 0);
+            roster.lives = roster.worker == me || (outcome.reply && outcome.reply->integer() != 0);
             if (--question->open == 0) answer(*question);
         });
     }

@@ -20,23 +20,23 @@ public:
     static constexpr std::uint64_t kLeaseMs = 7000;
     static constexpr std::uint64_t kRenewMs = 2000;
 
-    RedisPresence(Reactor& reactor, RedisCalls& calls, std::string prefix, std::string me);
+    RedisPresence(Reactor& reactor, RedisCalls& calls, RedisServers& servers, std::string prefix);
 
-    void start();
+    // Of all names that this worker has now: one for each node. At once when one is new.
+    void renew();
     // The room's key, PREFIX:{kind:id}.
     void ask(std::string_view base, PresenceDone done);
 
 private:
     struct Question;
 
-    void renew();
     void on_rosters(const std::shared_ptr<Question>& question, Reply reply);
     void answer(Question& question);
     [[nodiscard]] std::string lease_of(std::string_view worker) const;
 
     RedisCalls& calls_;
+    RedisServers& servers_;
     const std::string prefix_;
-    const std::string me_;
     std::unique_ptr<Timer> timer_;
 };
 

@@ -12,6 +12,8 @@ namespace {
 
 // An array says its length first, and hiredis takes the memory for that many at once.
 constexpr int kMaxElements = 1 << 22;
+// Nor is a text that says it is long read for ever.
+constexpr std::size_t kMaxBuffer = std::size_t{512} << 20;
 
 void* create_array(const redisReadTask* task, int elements) {
     if (elements > kMaxElements) return nullptr;
@@ -69,6 +71,7 @@ ReplyReader::ReplyReader() : reader_(redisReaderCreate()) {
 ReplyReader::~ReplyReader() = default;
 
 bool ReplyReader::feed(std::string_view bytes) {
+    if (reader_->len > kMaxBuffer) return false;
     return redisReaderFeed(reader_.get(), bytes.data(), bytes.size()) == REDIS_OK;
 }
 

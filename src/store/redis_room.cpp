@@ -55,19 +55,40 @@ RedisRoom::RedisRoom(Room& hub_room, std::string key)
     // What an event brings fits from here on: keeping it never needs memory.
     check_.reserve(kCheck);
     fence_.reserve(kFence);
+    proven_.reserve(kFence);
 }
 
 RedisClaim RedisRoom::claim() const {
-    const bool told_more =
-        !live() || (acknowledged_.epoch == epoch_ && acknowledged_.offset > room->cursor.offset);
-    if (told_more) return acknowledged_;
-    return {epoch_, room->cursor.offset, check_, fence_};
+    if (!live()) return acknowledged_;
+    RedisClaim newest{epoch_, room->cursor.offset, check_, fence_};
+    if (acknowledged_.epoch == epoch_ && acknowledged_.offset > newest.offset) newest = acknowledged_;
+    for (auto early = early_.rbegin(); early != early_.rend() && early->first > newest.offset; ++early) {
+        if (early->second.fence != proven_) continue;
+        const std::optional<RedisEvent> event = RedisEvent::parse(early->second.message);
+        if (event) newest = {epoch_, event->offset, std::string(event->check()), proven_};
+        break;
+    }
+    return newest;
 }
 
 void RedisRoom::on_acknowledged(std::string_view epoch, std::uint64_t offset, std::string_view check,
                                 const std::string& fence) {
+    if (epoch != epoch_) return;  // another life, of which a sync will tell
+    if (fence != proven_) {
+        // A server's own word is no proof of what another one had before.
+        wants_sync = true;
+        return;
+    }
     if (acknowledged_.epoch == epoch && acknowledged_.offset >= offset) return;
     acknowledged_ = {std::string(epoch), offset, std::string(check), fence};
+}
+
+void RedisRoom::on_proven(const std::string& fence, RoomSink& sink, RedisMeter& meter) {
+    if (proven_ == fence) return;
+    proven_ = fence_ = fence;
+    acknowledged_.fence = fence;
+    drop_early(fence);
+    take_early(fence, sink, meter);
 }
 
 void RedisRoom::on_message(std::string_view message, const std::string& fence, RoomSink& sink,
@@ -92,16 +113,43 @@ void RedisRoom::hold(std::string_view message, RedisMeter& meter) {
     held_.emplace_back(message);
 }
 
+void RedisRoom::keep_early(const RedisEvent& event, const std::string& fence) {
+    const std::size_t size = event.sealed.size() + event.seal.size() + 1;
+    if (early_.size() >= kMaxEarly || early_bytes_ + size > kMaxEarlyBytes) return;
+    const auto known = early_.find(event.offset);
+    if (known != early_.end()) {
+        if (known->second.fence == proven_ || known->second.fence == fence) return;
+        early_bytes_ -= known->second.message.size();
+        early_.erase(known);
+    }
+    early_.emplace(event.offset, Early{std::string(event.seal.data(), size), fence});
+    early_bytes_ += size;
+}
+
+// What another server said is nothing that this one has.
+void RedisRoom::drop_early(const std::string& but_of) {
+    for (auto early = early_.begin(); early != early_.end();) {
+        if (early->second.fence == but_of) {
+            ++early;
+            continue;
+        }
+        early_bytes_ -= early->second.message.size();
+        early = early_.erase(early);
+    }
+}
+
 void RedisRoom::take(const RedisEvent& event, const std::string& fence, RoomSink& sink, RedisMeter& meter) {
-    if (event.offset <= room->cursor.offset) return;
+    if (event.offset <= room->cursor.offset && fence == proven_) return;
+    if (fence != proven_) {
+        keep_early(event, fence);
+        wants_sync = true;
+        return;
+    }
     if (event.offset != room->cursor.offset + 1) {
+        keep_early(event, fence);
+        if (suspect > room->cursor.offset) return;  // it has been asked for, and may be on its way
         if (!wants_sync && !syncing) meter.on_redis(RedisCount::holes, room->name);
         wants_sync = true;
-        const std::size_t size = event.sealed.size() + event.seal.size() + 1;
-        if (early_.size() < kMaxEarly && early_bytes_ + size <= kMaxEarlyBytes) {
-            if (early_.emplace(event.offset, std::string(event.seal.data(), size)).second)
-                early_bytes_ += size;
-        }
         return;
     }
     deliver(event, event.frame(), sink, meter);
@@ -121,22 +169,23 @@ void RedisRoom::deliver(const RedisEvent& event, Payload frame, RoomSink& sink, 
         sink.on_gap(*room, {room->cursor.epoch, event.offset}, "invalid");
     }
     room->cursor.offset = event.offset;
+    unfilled_ = false;
 }
 
 void RedisRoom::take_early(const std::string& fence, RoomSink& sink, RedisMeter& meter) {
     while (!early_.empty()) {
         const auto first = early_.begin();
-        const std::optional<RedisEvent> event = RedisEvent::parse(first->second);
+        const std::optional<RedisEvent> event = RedisEvent::parse(first->second.message);
         if (event && event->epoch == epoch_ && event->offset > room->cursor.offset) {
             if (event->offset != room->cursor.offset + 1) {
-                wants_sync = true;
+                if (suspect <= room->cursor.offset) wants_sync = true;
                 return;
             }
             deliver(*event, event->frame(), sink, meter);
             check_ = event->check();
             fence_ = fence;
         }
-        early_bytes_ -= first->second.size();
+        early_bytes_ -= first->second.message.size();
         early_.erase(first);
     }
 }
@@ -149,6 +198,7 @@ Payload RedisRoom::frame_of(const RedisSync& sync, std::size_t index) {
 
 void RedisRoom::on_sync(const RedisSync& sync, const std::string& fence, RoomSink& sink, RedisMeter& meter) {
     frames_.clear();
+    suspect = 0;
     const Position now{epoch_number(sync.epoch), sync.offset};
     if (!live()) {
         room->cursor = now;
@@ -159,6 +209,7 @@ void RedisRoom::on_sync(const RedisSync& sync, const std::string& fence, RoomSin
         early_.clear();
         early_bytes_ = 0;
         tail_.clear();
+        unfilled_ = false;
         members_unsure = true;
     } else {
         for (std::size_t i = 0; i < sync.events.size() && room->cursor.offset < sync.offset; ++i) {
@@ -166,30 +217,33 @@ void RedisRoom::on_sync(const RedisSync& sync, const std::string& fence, RoomSin
             if (event.offset > room->cursor.offset + 1) break;
             if (event.offset == room->cursor.offset + 1) deliver(event, frame_of(sync, i), sink, meter);
         }
-        if (room->cursor.offset < sync.offset) {
+        if (room->cursor.offset >= sync.offset) {
+            unfilled_ = false;
+        } else if (!std::exchange(unfilled_, true)) {
+            suspect = sync.offset;  // its doorbell may be slower than this answer
+        } else {
             meter.on_redis(RedisCount::gaps, room->name);
             sink.on_gap(*room, now, "trimmed");
             room->cursor = now;
             tail_.clear();
+            unfilled_ = false;
         }
     }
     epoch_ = sync.epoch;
     secret_ = sync.secret;
-    if (room->cursor.offset == sync.offset) {
-        check_ = sync.check;
-        fence_ = fence;
-    }
+    if (room->cursor.offset == sync.offset) check_ = sync.check;
+    fence_ = proven_ = fence;
     if (acknowledged_.epoch != epoch_) acknowledged_ = {};
-    suspect = 0;
+    acknowledged_.fence = fence;
+    drop_early(fence);
     take_early(fence, sink, meter);
     for (std::deque<std::string> held = std::exchange(held_, {}); !held.empty(); held.pop_front()) {
         const std::optional<RedisEvent> event = RedisEvent::parse(held.front());
         if (event && event->epoch == epoch_ && event->is_sealed(secret_)) {
             take(*event, fence, sink, meter);
-        } else if (!event || event->epoch == epoch_ || event->offset == 0) {
+        } else {
             meter.on_redis(RedisCount::foreign, room->name);
         }
-        // Of another epoch: it was true when it was said, perhaps, and is not the room's any more.
     }
 }
 

@@ -94,8 +94,10 @@ public:
     // --- the state of the room
     [[nodiscard]] bool live() const { return !secret_.empty(); }
     [[nodiscard]] const std::string& epoch() const { return epoch_; }
-    // The newest of what was delivered and what was acknowledged.
+    // The newest of what came, early or in order, and of what was acknowledged, from the server that has been
+    // proven: what comes from another before it is, says nothing.
     [[nodiscard]] RedisClaim claim() const;
+    // May set wants_sync.
     void on_acknowledged(std::string_view epoch, std::uint64_t offset, std::string_view check,
                          const std::string& fence);
     // A fresh room begins with what is remembered of it.
@@ -103,7 +105,11 @@ public:
 
     // A message of the channel. May set wants_sync.
     void on_message(std::string_view message, const std::string& fence, RoomSink& sink, RedisMeter& meter);
-    // Catches up, or tells a gap. May set wants_sync.
+    // The server has what claim() says: it goes on with the room. May set wants_sync.
+    void on_proven(const std::string& fence, RoomSink& sink, RedisMeter& meter);
+    [[nodiscard]] bool is_proven(const std::string& fence) const { return proven_ == fence; }
+    // Proven, too, or another life. Catches up; what is not there may be on its way, so that a gap is told the
+    // second time only, and `suspect` is set before. May set wants_sync.
     void on_sync(const RedisSync& sync, const std::string& fence, RoomSink& sink, RedisMeter& meter);
     // After on_sync: everything since a position, up to the cursor; nothing where it is not all there.
     [[nodiscard]] std::optional<std::vector<Payload>> missed(const RedisSync& sync, Position since,
@@ -115,6 +121,8 @@ private:
     void take(const RedisEvent& event, const std::string& fence, RoomSink& sink, RedisMeter& meter);
     void deliver(const RedisEvent& event, Payload frame, RoomSink& sink, RedisMeter& meter);
     void take_early(const std::string& fence, RoomSink& sink, RedisMeter& meter);
+    void keep_early(const RedisEvent& event, const std::string& fence);
+    void drop_early(const std::string& but_of);
     void hold(std::string_view message, RedisMeter& meter);
     [[nodiscard]] Payload frame_of(const RedisSync& sync, std::size_t index);
 
@@ -123,8 +131,14 @@ private:
     std::string check_;  // of the event at the cursor
     std::string fence_;  // of the server that it came from
     RedisClaim acknowledged_;
-    std::map<std::uint64_t, std::string> early_;  // messages beyond a hole, by offset
+    std::string proven_;  // the server that has been found to go on with the room
+    struct Early {
+        std::string message;
+        std::string fence;  // of the server that said it
+    };
+    std::map<std::uint64_t, Early> early_;  // beyond a hole, or of a server not proven; by offset
     std::size_t early_bytes_ = 0;
+    bool unfilled_ = false;                                // the last sync had not all that it spoke of
     std::deque<std::string> held_;                         // messages whose seal cannot be judged yet
     std::vector<std::pair<std::uint64_t, Payload>> tail_;  // delivered while a sync was under way
     std::vector<Payload> frames_;                          // of the sync's events, made once

@@ -19,6 +19,7 @@ public:
               RedisServers::Handler& handler)
         : reactor_(reactor),
           target_(target),
+          me_(me),
           probe_(target.prefix + ":{probe}:" + std::string(me)),
           handler_(handler),
           next_(reactor.random() % target.servers.size()),
@@ -119,8 +120,9 @@ private:
             return;
         }
         if (node_) return node_->move_to(std::move(*address));
-        node_ = std::make_unique<RedisNode>(reactor_, std::move(*address),
-                                            RedisNode::Options{login_of(target_), probe_, false}, handler_);
+        node_ =
+            std::make_unique<RedisNode>(reactor_, std::move(*address),
+                                        RedisNode::Options{login_of(target_), me_, probe_, false}, handler_);
         node_->start();
         handler_.on_map_changed();
     }
@@ -141,6 +143,7 @@ private:
 
     Reactor& reactor_;
     RedisTarget target_;
+    const std::string me_;
     const std::string probe_;
     RedisServers::Handler& handler_;
     std::size_t next_;

@@ -14,7 +14,8 @@ class OneServer final : public RedisServers {
 public:
     OneServer(Reactor& reactor, const RedisTarget& target, std::string_view me, Handler& handler)
         : node_(reactor, target.servers.front(),
-                {login_of(target), target.prefix + ":{probe}:" + std::string(me), false}, handler) {}
+                {login_of(target), std::string(me), target.prefix + ":{probe}:" + std::string(me), false},
+                handler) {}
 
     void start() override { node_.start(); }
     RedisNode* node_of(std::string_view) override { return &node_; }

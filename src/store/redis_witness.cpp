@@ -9,7 +9,9 @@ void RedisWitness::note(std::string_view base, RedisClaim claim) {
     if (found != by_base_.end()) {
         entries_.splice(entries_.begin(), entries_, found->second);
         RedisClaim& known = found->second->claim;
-        if (known.epoch != claim.epoch || known.offset <= claim.offset) known = std::move(claim);
+        // One of another server has not been judged: what the present one says is no proof.
+        if (known.epoch == claim.epoch && (known.fence != claim.fence || known.offset > claim.offset)) return;
+        known = std::move(claim);
         return;
     }
     if (entries_.size() == kMaxRooms) {

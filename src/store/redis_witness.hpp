@@ -17,7 +17,7 @@ class RedisWitness {
 public:
     static constexpr std::size_t kMaxRooms = 16384;
 
-    // Keeps the newer of two claims of one epoch.
+    // Keeps the newer of two claims of one epoch and server; of two servers, the one that was known before.
     void note(std::string_view base, RedisClaim claim);
     // Takes it out; no epoch: nothing is known.
     [[nodiscard]] RedisClaim take(std::string_view base);

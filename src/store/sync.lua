@@ -2,14 +2,14 @@
 -- told, and it gets the room's position and what came after an offset.
 --
 --   KEYS  the room's meta, stream, at and at:WORKER
---   ARGV  1 the id of the replication it knows   2 random word   3 its own name   4 "1": sharded pub/sub
+--   ARGV  1 the id of the replication it knows   2 random word   3 unused   4 "1": sharded pub/sub
 --         5 epoch, 6 offset, 7 check of the last event it has seen ("": none)   8 the replication then
 --         9 events after this offset are wanted ("": none)   10 how many at the most
 --         11 members: "" as they are, "+" changes, "=" all   12 … user, count, user, count …
 --
 -- Answers { epoch, offset, secret, check, now, events or nil }.
 local meta, stream, at, mine = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local fence, word, me, sharded = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local fence, word, sharded = ARGV[1], ARGV[2], ARGV[4]
 local kKeep = 3600000
 
 local time = redis.call('TIME')
@@ -49,7 +49,7 @@ elseif present ~= fence then
 end
 if sharded == '1' and not room[8] then redis.call('HSET', meta, 'sharded', 1) end
 
-local mode = ARGV[11]
+local mode, me = ARGV[11], mine:sub(#at + 2)
 if mode ~= '' then
   if mode == '=' then redis.call('DEL', mine) end
   for i = 12, #ARGV, 2 do
@@ -66,8 +66,9 @@ end
 
 local events = false
 local from = tonumber(ARGV[9])
-if from and from <= offset and offset - from <= tonumber(ARGV[10]) then
+if from and from <= offset then
   events = {}
+  from = math.max(from, offset - tonumber(ARGV[10]))
   if from < offset then events = redis.call('XRANGE', stream, string.format('%.0f', from + 1), '+') end
 end
 return { epoch, offset, secret, check, now, events }

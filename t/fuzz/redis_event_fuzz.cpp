@@ -1,6 +1,7 @@
 // A room that hears anything at all. Each line of the input is a message of its channel as it stands, or a
 // letter and digits: `m` a message that is sealed right, `f` one that is forged, `s` a sync, `t` a sync of a
-// stream that has been trimmed, `e` a sync after another life has begun, `x` the sink has no memory once.
+// stream that has been trimmed, `e` a sync after another life has begun, `x` the sink has no memory once, `v`
+// the other of two servers is spoken with from now on, `p` it is found to go on with the room.
 // Whatever comes: offsets are given one after the other, or a gap says that they are not.
 #include <openssl/sha.h>
 
@@ -69,6 +70,7 @@ struct World {
     Meter meter;
     std::string epoch = "e1";
     std::string secret = "secret";
+    std::string fence = "r1";
     std::uint64_t lives = 0xe1;
 
     [[nodiscard]] std::string message(std::uint64_t offset, const std::string& with) const {
@@ -76,11 +78,30 @@ struct World {
         return sha1_hex(text + with) + ' ' + text;
     }
     void hear(std::string_view message) {
+        const Position before = sink.at;
         try {
-            room.on_message(message, "r1", sink, meter);
+            room.on_message(message, fence, sink, meter);
         } catch (const std::bad_alloc&) {
         }
+        if (!room.is_proven(fence)) FUZZ_CHECK(sink.at == before);
+        check();
+    }
+    void prove() {
+        if (!room.live()) return;
+        try {
+            room.on_proven(fence, sink, meter);
+        } catch (const std::bad_alloc&) {
+        }
+        FUZZ_CHECK(room.is_proven(fence));
+        check();
+    }
+    // Of what may have come early it is the newest, and of the proven server.
+    void check() const {
         FUZZ_CHECK(hub_room.cursor == sink.at);
+        if (!room.live()) return;
+        const RedisClaim claim = room.claim();
+        FUZZ_CHECK(claim.epoch == room.epoch() && claim.offset >= hub_room.cursor.offset);
+        FUZZ_CHECK(room.is_proven(claim.fence));
     }
     void sync(std::uint64_t offset, std::uint64_t first) {
         const bool fresh = !room.live();
@@ -99,7 +120,7 @@ struct World {
         hub_room.cursor = sink.at;
         room.syncing = true;
         try {
-            room.on_sync(answer, "r1", sink, meter);
+            room.on_sync(answer, fence, sink, meter);
             for (const std::uint64_t since : {std::uint64_t{0}, first, offset, hub_room.cursor.offset}) {
                 const auto missed = room.missed(answer, {hub_room.cursor.epoch, since}, {});
                 FUZZ_CHECK(!missed || missed->size() == hub_room.cursor.offset - since);
@@ -109,8 +130,7 @@ struct World {
         }
         room.syncing = room.wants_sync = false;
         room.on_sync_done();
-        FUZZ_CHECK(hub_room.cursor == sink.at);
-        if (room.live()) FUZZ_CHECK(room.claim().offset == hub_room.cursor.offset);
+        check();
     }
 };
 
@@ -143,7 +163,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             digits = digits && line[i] >= '0' && line[i] <= '9';
             number = number * 10 + static_cast<std::uint64_t>(line[i] - '0');
         }
-        switch (digits || line == "x" ? line[0] : '\0') {
+        switch (digits || line == "x" || line == "v" || line == "p" ? line[0] : '\0') {
             case 'm': world.hear(world.message(number, world.secret)); break;
             case 'f': world.hear(world.message(number, "guessed")); break;
             case 's': world.sync(std::max(number, world.sink.at.offset), world.sink.at.offset + 1); break;
@@ -158,6 +178,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                 break;
             }
             case 'x': world.sink.short_of_memory = true; break;
+            case 'v': world.fence = world.fence == "r1" ? "r2" : "r1"; break;
+            case 'p': world.prove(); break;
             default: world.hear(line);
         }
     }

@@ -22,7 +22,10 @@ struct BrokerFixture {
         assert_true(target.ok());
         broker =
             std::make_unique<RedisBroker>(RedisBroker::Parts{reactor, shared.zone, slot, sink, meter,
-                                                             [this](std::uint64_t when) { heard = when; },
+                                                             [this](std::uint64_t when, std::uint64_t since) {
+                                                                 heard = when;
+                                                                 refused = since;
+                                                             },
                                                              [this](std::string_view) { return history; }},
                                           *target);
         redis.answer = [this](FakeLine&, const Words& words) { return script(words); };
@@ -129,6 +132,7 @@ struct BrokerFixture {
     RecordingMeter meter;
     HistoryLimits history;
     std::uint64_t heard = 0;
+    std::uint64_t refused = 0;
     Life life;
     std::uint64_t stored = 0;
     bool hold = false;

@@ -157,6 +157,7 @@ public:
     std::vector<std::shared_ptr<FakeLine>> lines;  // all that there were
     std::map<std::string, std::vector<std::string>> names;
     bool has_resolver = false;
+    bool held = false;
     std::vector<std::string> looked_up;
     std::vector<std::string> logs;
     std::uint64_t next_random = 0;  // counts up; what is random in the tests is known
@@ -216,6 +217,7 @@ public:
     }
     [[nodiscard]] bool resolves() const override { return has_resolver; }
 
+    void hold(bool now_held) override { held = now_held; }
     [[nodiscard]] std::uint64_t now_ms() const override { return now_; }
     [[nodiscard]] std::int64_t wall_ms() const override {
         return 1'795'332'720'690 + static_cast<std::int64_t>(now_);

@@ -395,16 +395,72 @@ void an_answer_that_comes_late_finds_nobody_who_has_gone(void**) {
     assert_int_equal(world.hub.room_count(), 0);
 }
 
-void an_unsubscribe_overtakes_a_subscribe_that_waits(void**) {
+void an_unsubscribe_waits_behind_a_subscribe_that_waits(void**) {
+    World world;
+    world.broker.late = true;
+    Client& client = world.connect("u1", "acme");
+    world.take(client);
+    world.hub.on_message(client, R"({"type":"subscribe","room":"session:1","ref":"in"})");
+    for (const char* ref : {"out", "again"}) {
+        world.hub.on_message(
+            client, R"({"type":"unsubscribe","room":"session:1","ref":")" + std::string(ref) + R"("})");
+    }
+    assert_true(world.take(client).empty());
+    world.broker.answer_all();
+    const auto inbox = world.take(client);
+    assert_int_equal(inbox.size(), 3);
+    assert_has(inbox[0], R"("type":"subscribed","room":"session:1")");
+    assert_has(inbox[0], R"("ref":"in")");
+    assert_has(inbox[1], R"({"type":"unsubscribed","room":"session:1","ref":"out"})");
+    assert_has(inbox[2], R"({"type":"unsubscribed","room":"session:1","ref":"again"})");
+    assert_int_equal(world.broker.connections("session:1"), 0);
+    assert_int_equal(world.hub.room_count(), 0);
+}
+
+void an_unsubscribe_behind_a_subscribe_that_is_refused_is_answered_after_it(void**) {
+    World world;
+    world.broker.late = true;
+    Client& client = world.connect("u1", "acme");
+    world.take(client);
+    world.hub.on_message(client, R"({"type":"subscribe","room":"session:1","ref":"in"})");
+    world.hub.on_message(client, R"({"type":"unsubscribe","room":"session:1","ref":"out"})");
+    world.broker.refuse = false;
+    world.broker.answer_all();
+    const auto inbox = world.take(client);
+    assert_int_equal(inbox.size(), 2);
+    assert_has(inbox[0], R"("code":"unavailable","room":"session:1")");
+    assert_has(inbox[1], R"({"type":"unsubscribed","room":"session:1","ref":"out"})");
+    assert_int_equal(world.hub.room_count(), 0);
+}
+
+void who_comes_goes_and_comes_again_while_all_waits_is_a_member(void**) {
+    World world;
+    world.broker.late = true;
+    Client& client = world.connect("u1", "acme");
+    world.take(client);
+    for (const char* type : {"subscribe", "unsubscribe", "subscribe"}) {
+        world.hub.on_message(client, R"({"type":")" + std::string(type) + R"(","room":"session:1"})");
+    }
+    world.broker.answer_all();
+    const auto inbox = world.take(client);
+    assert_int_equal(inbox.size(), 3);
+    assert_has(inbox[0], R"("type":"subscribed")");
+    assert_has(inbox[1], R"("type":"unsubscribed")");
+    assert_has(inbox[2], R"("type":"subscribed")");
+    assert_int_equal(world.broker.connections("session:1"), 1);
+}
+
+// Who has gone leaves nothing behind, whatever was to be answered.
+void an_unsubscribe_that_waits_for_somebody_who_has_gone_is_dropped(void**) {
     World world;
     world.broker.late = true;
     Client& client = world.connect("u1", "acme");
     world.hub.on_message(client, R"({"type":"subscribe","room":"session:1"})");
     world.hub.on_message(client, R"({"type":"unsubscribe","room":"session:1"})");
-    world.take(client);
+    world.disconnect(client);
     world.broker.answer_all();
-    assert_true(world.take(client).empty());
     assert_int_equal(world.broker.connections("session:1"), 0);
+    assert_int_equal(world.hub.room_count(), 0);
 }
 
 void two_subscribes_that_wait_make_one_member(void**) {
@@ -442,6 +498,34 @@ void rooms_are_limited_per_connection(void**) {
     world.hub.on_message(client, R"({"type":"subscribe","room":"session:3"})");
     assert_has(world.last(client), "subscribed");
     assert_int_equal(world.hub.room_count(), 3);
+}
+
+void a_room_that_is_waited_for_twice_counts_once(void**) {
+    World world;
+    world.broker.late = true;
+    Client& client = world.connect("u1", "acme");
+    world.take(client);
+    const auto subscribe = [&](int room) {
+        world.hub.on_message(client,
+                             R"({"type":"subscribe","room":"session:)" + std::to_string(room) + R"("})");
+    };
+    for (const int room : {1, 1, 2, 1, 3, 3}) subscribe(room);
+    assert_true(world.take(client).empty());
+    subscribe(4);
+    assert_has(world.last(client), R"("code":"limit","room":"session:4")");
+    world.take(client);
+    world.broker.answer_all();
+    const auto inbox = world.take(client);
+    assert_int_equal(inbox.size(), 6);
+    for (const std::string& answer : inbox) assert_has(answer, R"("type":"subscribed")");
+    assert_int_equal(world.hub.room_count(), 3);
+    // In two of them and on its way into the third.
+    world.hub.on_message(client, R"({"type":"unsubscribe","room":"session:3"})");
+    for (const int room : {5, 5, 1}) subscribe(room);
+    subscribe(6);
+    assert_has(world.last(client), R"("code":"limit","room":"session:6")");
+    world.broker.answer_all();
+    assert_int_equal(world.broker.connections("session:5"), 1);
 }
 
 void too_many_messages_are_refused_and_then_closed(void**) {
@@ -550,10 +634,14 @@ int main() {
         cmocka_unit_test(unsubscribe_ends_the_membership_after_what_was_published_before),
         cmocka_unit_test(leaving_in_any_order_keeps_the_others),
         cmocka_unit_test(an_answer_that_comes_late_finds_nobody_who_has_gone),
-        cmocka_unit_test(an_unsubscribe_overtakes_a_subscribe_that_waits),
+        cmocka_unit_test(an_unsubscribe_waits_behind_a_subscribe_that_waits),
+        cmocka_unit_test(an_unsubscribe_behind_a_subscribe_that_is_refused_is_answered_after_it),
+        cmocka_unit_test(who_comes_goes_and_comes_again_while_all_waits_is_a_member),
+        cmocka_unit_test(an_unsubscribe_that_waits_for_somebody_who_has_gone_is_dropped),
         cmocka_unit_test(two_subscribes_that_wait_make_one_member),
         cmocka_unit_test(a_broker_that_cannot_is_told_as_retryable),
         cmocka_unit_test(rooms_are_limited_per_connection),
+        cmocka_unit_test(a_room_that_is_waited_for_twice_counts_once),
         cmocka_unit_test(too_many_messages_are_refused_and_then_closed),
         cmocka_unit_test(a_message_that_is_none_is_answered_and_the_client_lives),
         cmocka_unit_test(presence_names_users_once_and_counts_connections),

@@ -20,7 +20,7 @@ void a_publication_is_one_script_with_all_its_keys(void**) {
     assert_string_equal(
         calls[0].c_str(),
         "EVALSHA publish 2 rooms:{session:42}:meta rooms:{session:42}:stream {\"type\":\"x\" 128 "
-        "300000 r1 0 - 2");
+        "300000 r1 0 - 2 ");
     assert_true(
         calls[1].starts_with("EVALSHA publish 3 rooms:{session:42}:meta rooms:{session:42}:stream "
                              "rooms:{session:42}:id:key-1 "));
@@ -94,6 +94,54 @@ void a_batch_is_answered_when_its_last_is(void**) {
     f.told("unavailable: redis refuses: OOM; ok 4");
 }
 
+void the_process_is_held_while_a_publication_is_owed_its_answer(void**) {
+    Fixture f;
+    f.start();
+    assert_false(f.reactor.held);
+    f.hold = true;
+    f.publish();
+    f.publish();
+    f.redis.serve();
+    assert_true(f.reactor.held);
+    f.redis.reply("-OOM no\r\n");
+    assert_true(f.reactor.held);
+    f.redis.reply(f.published({}));
+    assert_false(f.reactor.held);
+    f.told("unavailable: redis refuses: OOM; ok 1");
+    // Without a reply no longer than it is waited for.
+    f.redis.silent = true;
+    f.publish();
+    assert_true(f.reactor.held);
+    f.run(1000);
+    f.told("unavailable: redis did not answer in time");
+    assert_false(f.reactor.held);
+    // Nobody to be asked: answered and let go in the same breath.
+    f.publish();
+    f.told("unavailable: redis cannot be reached");
+    assert_false(f.reactor.held);
+}
+
+void a_duplicate_is_a_witness_too(void**) {
+    Fixture f;
+    f.start();
+    f.hold = true;
+    f.publish("k", "session:7");
+    f.redis.serve();
+    f.redis.reply(list({bulk("duplicate"), bulk("e1"), number(7), number(0), bulk("check7")}));
+    f.told("duplicate 7");
+    f.hold = false;
+    f.redis.seen.clear();
+    f.redis.replication = "r2";
+    f.redis.commands().hang_up();
+    f.run(500);
+    bool shown = false;
+    for (const std::string& call : f.redis.take("EVALSHA sync")) {
+        shown = shown || call.find("{session:7}:at:1.") != std::string::npos;
+        shown = shown && call.find(" e1 7 check7 r1 ") != std::string::npos;
+    }
+    assert_true(shown);
+}
+
 void a_subscribe_listens_then_syncs_then_is_answered(void**) {
     Fixture f;
     f.start();
@@ -106,7 +154,7 @@ void a_subscribe_listens_then_syncs_then_is_answered(void**) {
     assert_string_equal(
         f.redis.waiting().c_str(),
         "EVALSHA sync 4 rooms:{session:42}:meta rooms:{session:42}:stream rooms:{session:42}:at "
-        "rooms:{session:42}:at:1 r1 2 1   0    10000 + ann 1");
+        "rooms:{session:42}:at:1.1 r1 2    0    10000 + ann 1");
     f.told("");
     // What comes meanwhile is not lost.
     f.redis.publish(kEvents, f.life.message(6));
@@ -397,6 +445,8 @@ int main() {
         cmocka_unit_test(an_unknown_status_is_no_success),
         cmocka_unit_test(a_publication_without_a_reply_is_answered_once_and_soon),
         cmocka_unit_test(a_batch_is_answered_when_its_last_is),
+        cmocka_unit_test(the_process_is_held_while_a_publication_is_owed_its_answer),
+        cmocka_unit_test(a_duplicate_is_a_witness_too),
         cmocka_unit_test(a_subscribe_listens_then_syncs_then_is_answered),
         cmocka_unit_test(live_events_reach_the_room),
         cmocka_unit_test(a_hole_is_filled_at_the_end_of_the_turn),

@@ -22,7 +22,7 @@ public:
     RedisNode& add(std::uint16_t port) {
         auto& node = nodes[port];
         node = std::make_unique<RedisNode>(reactor_, place("10.0.0.1", port),
-                                           RedisNode::Options{{}, "probe", false}, *this);
+                                           RedisNode::Options{{}, "me", "probe", false}, *this);
         node->start();
         return *node;
     }
@@ -141,9 +141,37 @@ void a_server_without_the_scripts_gets_them_and_is_asked_again(void**) {
     const auto seen = f.redis.take("");
     assert_int_equal(seen.size(), 6);
     assert_string_equal(seen[0].c_str(), kCall);
-    assert_string_equal(seen[1].c_str(), "SCRIPT LOAD publish");
-    assert_string_equal(seen[4].c_str(), "SCRIPT LOAD presence");
+    assert_string_equal(seen[1].c_str(), "SCRIPT LOAD presence");
+    assert_string_equal(seen[4].c_str(), "SCRIPT LOAD publish");
     assert_string_equal(seen[5].c_str(), kCall);
+    f.redis.reply("+good\r\n");
+    f.told("=good");
+}
+
+void a_crowd_that_misses_the_scripts_loads_them_once(void**) {
+    Fixture f;
+    for (int i = 0; i < 3; ++i) f.run();
+    for (int i = 0; i < 3; ++i) f.redis.reply("-NOSCRIPT No matching script.\r\n");
+    assert_int_equal(f.redis.take("SCRIPT LOAD").size(), 4);
+    for (int i = 0; i < 3; ++i) f.redis.reply("+good\r\n");
+    f.told("=good; =good; =good");
+    // Should they be gone once more, so are they loaded.
+    f.run();
+    f.redis.reply("-NOSCRIPT No matching script.\r\n");
+    assert_int_equal(f.redis.take("SCRIPT LOAD").size(), 4);
+    // The link ended before any was loaded: the next one begins anew.
+    f.redis.reply("+good\r\n");
+    f.run();
+    f.redis.silent = true;
+    f.redis.reply("-NOSCRIPT No matching script.\r\n");
+    f.redis.commands().hang_up();
+    f.redis.silent = false;
+    f.redis.run(1000);
+    f.redis.seen.clear();
+    f.said.clear();
+    f.run();
+    f.redis.reply("-NOSCRIPT No matching script.\r\n");
+    assert_int_equal(f.redis.take("SCRIPT LOAD").size(), 4);
     f.redis.reply("+good\r\n");
     f.told("=good");
 }
@@ -180,22 +208,65 @@ void detours_have_an_end(void**) {
 
 void a_refusal_is_the_callers_with_its_kind_and_logged_once(void**) {
     Fixture f;
-    for (const char* error : {"OOM command not allowed", "MISCONF no disk", "LOADING Redis is loading",
-                              "NOAUTH Authentication required.", "ROOMS the event must be a JSON object"}) {
+    RedisNode& node = *f.servers.nodes[6379];
+    assert_int_equal(node.refusing_since_ms(), 0);
+    for (const char* error :
+         {"OOM command not allowed", "MISCONF no disk", "LOADING Redis is loading",
+          "NOAUTH Authentication required.", "NOPERM no", "CLUSTERDOWN Hash slot not served",
+          "BUSY Redis is busy running a script", "NOREPLICAS Not enough good replicas to write."}) {
         f.run();
         f.redis.reply("-" + std::string(error) + "\r\n");
         const std::string kind = std::string(error).substr(0, std::string(error).find(' '));
         f.told(("!redis refuses: " + kind).c_str());
         assert_true(f.reactor.logged("refuses: " + std::string(error)));
     }
+    assert_int_equal(f.servers.looked_again, 1);
+    assert_int_equal(node.refusing_since_ms(), f.reactor.now_ms());
     const std::size_t logs = f.reactor.logs.size();
-    f.run();
-    f.redis.reply("-ROOMS again\r\n");
+    const auto answered = [&](const char* resp) {
+        f.run();
+        f.redis.reply(resp);
+    };
+    // What still succeeds, and what is no script, ends it not.
+    answered("-OOM again\r\n");
+    answered("+good\r\n");
+    f.redis.run(2900);
+    answered("+good\r\n");
     assert_int_equal(f.reactor.logs.size(), logs);
-    f.run();
-    f.redis.reply("+good\r\n");
+    f.redis.run(200);
+    const std::array<std::string_view, 2> words = {"EXISTS", "k"};
+    f.calls.command("k", words, nullptr);
+    f.redis.serve();
+    f.redis.reply("+1\r\n");
+    assert_int_equal(f.reactor.logs.size(), logs);
+    assert_true(node.refusing_since_ms() != 0);
+    answered("+good\r\n");
     assert_int_equal(f.reactor.logs.size(), logs + 1);
-    assert_true(f.reactor.logged("works again, after: ROOMS"));
+    assert_true(f.reactor.logged("works again, after: NOREPLICAS"));
+    assert_int_equal(node.refusing_since_ms(), 0);
+    answered("-OOM once more\r\n");
+    assert_true(f.reactor.logged("refuses: OOM once more"));
+}
+
+void a_fault_of_one_key_is_no_state_of_the_server(void**) {
+    Fixture f;
+    f.redis.run(1000);
+    const RedisNode& node = *f.servers.nodes[6379];
+    for (const char* error : {"ROOMS the event must be a JSON object", "WRONGTYPE of a key", "ERR what"}) {
+        f.run();
+        f.redis.reply("-" + std::string(error) + "\r\n");
+    }
+    f.told("!redis refuses: ROOMS; !redis refuses: WRONGTYPE; !redis refuses: ERR");
+    assert_int_equal(f.reactor.logs.size(), 1);
+    assert_string_equal(f.reactor.logs[0].c_str(),
+                        "error: redis \"10.0.0.1:6379\" refuses a call for \"rooms:{a:1}:at\": ROOMS the "
+                        "event must be a JSON object");
+    assert_int_equal(node.refusing_since_ms(), 0);
+    assert_true(node.trouble().empty());
+    f.redis.run(60000);
+    f.run();
+    f.redis.reply("-WRONGTYPE of a key\r\n");
+    assert_int_equal(f.reactor.logs.size(), 2);
 }
 
 void a_moved_slot_is_followed(void**) {
@@ -335,9 +406,11 @@ int main() {
         cmocka_unit_test(a_call_is_one_command_and_one_answer),
         cmocka_unit_test(nobody_knows_what_became_of_a_call_that_was_cut_off),
         cmocka_unit_test(a_server_without_the_scripts_gets_them_and_is_asked_again),
+        cmocka_unit_test(a_crowd_that_misses_the_scripts_loads_them_once),
         cmocka_unit_test(a_slot_of_which_half_has_gone_is_asked_again_in_a_while),
         cmocka_unit_test(detours_have_an_end),
         cmocka_unit_test(a_refusal_is_the_callers_with_its_kind_and_logged_once),
+        cmocka_unit_test(a_fault_of_one_key_is_no_state_of_the_server),
         cmocka_unit_test(a_moved_slot_is_followed),
         cmocka_unit_test(a_slot_on_its_way_is_asked_for_where_it_goes),
         cmocka_unit_test(a_slot_that_went_where_nobody_knows_is_the_callers_failure),

@@ -18,7 +18,7 @@ void a_room_is_checked_every_four_seconds(void**) {
     const auto checks = f.redis.take("EVALSHA check");
     assert_in_range(checks.size(), 9, 10);
     assert_string_equal(checks.back().c_str(),
-                        ("EVALSHA check 2 rooms:{session:42}:meta rooms:{session:42}:at:1 "
+                        ("EVALSHA check 2 rooms:{session:42}:meta rooms:{session:42}:at:1.1 "
                          "r1 e1 1 " +
                          f.life.check(1))
                             .c_str());
@@ -113,7 +113,7 @@ void a_server_that_lost_what_was_acknowledged_is_shown_it(void**) {
     f.run(500);
     const auto syncs = f.redis.take("EVALSHA sync");
     assert_int_equal(syncs.size(), 1);
-    const std::string wanted = " r2 2 1  e1 1 " + f.life.check(1) + " r1  0 ";
+    const std::string wanted = " r2 2   e1 1 " + f.life.check(1) + " r1  0 ";
     assert_true(syncs[0].find("rooms:{session:7}:meta") != std::string::npos);
     assert_true(syncs[0].find(wanted) != std::string::npos);
     // It is asked once a server.
@@ -122,7 +122,50 @@ void a_server_that_lost_what_was_acknowledged_is_shown_it(void**) {
     assert_true(f.redis.take("EVALSHA sync").empty());
 }
 
-void members_of_a_room_released_while_redis_is_lost_are_forgotten_afterwards(void**) {
+void what_could_not_be_judged_is_asked_again(void**) {
+    Fixture f;
+    f.start();
+    f.publish({}, "session:7");
+    f.redis.serve();
+    f.hold = true;
+    f.redis.replication = "r2";
+    f.redis.commands().hang_up();
+    f.run(500);
+    assert_true(f.redis.waiting().starts_with("EVALSHA sync"));
+    while (f.redis.waiting().starts_with("EVALSHA sync")) f.redis.reply("-OOM no\r\n");
+    f.redis.seen.clear();
+    f.hold = false;
+    f.run(300);
+    const auto syncs = f.redis.take("EVALSHA sync");
+    assert_int_equal(syncs.size(), 1);
+    assert_true(syncs[0].find(" e1 1 " + f.life.check(1) + " r1 ") != std::string::npos);
+    f.run(1000);
+    assert_true(f.redis.take("EVALSHA sync").empty());
+}
+
+void after_a_reconnect_members_are_told_under_a_new_name(void**) {
+    Fixture f;
+    f.start();
+    f.join();
+    f.redis.commands().hang_up();
+    f.run(500);
+    std::size_t told = 0;
+    for (const std::string& call : std::exchange(f.redis.seen, {})) {
+        if (!call.starts_with("EVALSHA sync")) continue;
+        ++told;
+        assert_true(call.find(" rooms:{session:42}:at:1.2 ") != std::string::npos);
+        assert_true(call.ends_with(" ="));
+    }
+    assert_int_equal(told, 1);
+    // It lives under this name only.
+    f.run(5000);
+    const auto leases = f.redis.take("SET");
+    assert_true(leases.size() >= 2);
+    for (const std::string& lease : leases)
+        assert_string_equal(lease.c_str(), "SET rooms:{1.2}:alive 1 PX 7000");
+}
+
+void a_room_released_while_redis_is_lost_is_forgotten_with_the_old_name(void**) {
     Fixture f;
     f.start();
     f.join();
@@ -131,10 +174,54 @@ void members_of_a_room_released_while_redis_is_lost_are_forgotten_afterwards(voi
     f.broker->unsubscribe(f.room, "ann");
     f.broker->release(f.room);
     f.redis.accepts = true;
-    f.run(1000);
+    f.run(5000);
+    for (const std::string& call : std::exchange(f.redis.seen, {})) {
+        assert_false(call.starts_with("EVALSHA sync"));
+        assert_true(call.find("{1.1}") == std::string::npos);
+    }
+}
+
+void members_that_could_not_be_forgotten_are_forgotten_later(void**) {
+    Fixture f;
+    f.start();
+    f.join();
+    f.hold = true;
+    f.broker->unsubscribe(f.room, "ann");
+    f.broker->release(f.room);
+    f.redis.serve();
+    assert_true(f.redis.waiting().ends_with(" 0 ="));
+    f.redis.reply("-OOM no\r\n");
+    f.hold = false;
+    f.redis.seen.clear();
+    f.run(300);
     const auto syncs = f.redis.take("EVALSHA sync");
     assert_int_equal(syncs.size(), 1);
     assert_true(syncs[0].ends_with(" 0 ="));
+    f.run(1000);
+    assert_true(f.redis.take("EVALSHA sync").empty());
+}
+
+void a_sync_that_is_refused_is_made_once_a_second(void**) {
+    Fixture f;
+    f.start();
+    f.join();
+    f.redis.answer = [&](FakeLine&, const Words& words) -> std::optional<std::string> {
+        if (words[0] == "EVALSHA" && words[1] == script_sha(Script::sync)) return "-OOM no\r\n";
+        return f.script(words);
+    };
+    f.event(false);
+    f.event();
+    f.run(5000);
+    assert_in_range(f.redis.take("EVALSHA sync").size(), 4, 6);
+    assert_true(f.refused != 0);
+    // Who joins does not wait for that second.
+    f.subscribe("bob");
+    f.redis.serve();
+    f.told("refused: redis refuses: OOM");
+    f.redis.answer = [&](FakeLine&, const Words& words) { return f.script(words); };
+    f.run(5000);
+    f.given("1 2");
+    assert_int_equal(f.refused, 0);
 }
 
 void strangers_are_counted_and_logged_once_a_minute(void**) {
@@ -211,7 +298,7 @@ void presence_counts_the_members_of_workers_that_live(void**) {
         for (const char* word : words) all.push_back(bulk(word));
         return list(all);
     };
-    const std::string rosters = list({bulk("1"), users({"ann", "2", "", "1"}), bulk("abc"),
+    const std::string rosters = list({bulk("1.1"), users({"ann", "2", "", "1"}), bulk("abc"),
                                       users({"ann", "1", "bob", "1"}), bulk("dead"), users({"eve", "5"})});
     // This worker lives, whatever its lease says.
     assert_string_equal(presence_of(f, rosters, {{"rooms:{abc}:alive", number(1)}}).c_str(), "5 ann:3 bob:1");
@@ -220,7 +307,7 @@ void presence_counts_the_members_of_workers_that_live(void**) {
     assert_string_equal(calls[1].c_str(), "EVALSHA presence 1 rooms:{session:42}:at dead");
     assert_string_equal(presence_of(f, list({}), {}).c_str(), "0");
     const std::string odd =
-        list({bulk("1"), users({"ann", "-2", "bob", "x", "cid", "1", "dan"}), bulk("no users")});
+        list({bulk("1.1"), users({"ann", "-2", "bob", "x", "cid", "1", "dan"}), bulk("no users")});
     assert_string_equal(presence_of(f, odd, {}).c_str(), "1 cid:1");
     assert_string_equal(presence_of(f, rosters, {{"rooms:{abc}:alive", "-ERR no\r\n"}}).c_str(),
                         "unavailable");
@@ -233,7 +320,7 @@ void a_worker_renews_its_lease(void**) {
     f.run(10000);
     const auto leases = f.redis.take("SET");
     assert_in_range(leases.size(), 4, 6);
-    assert_string_equal(leases[0].c_str(), "SET rooms:{1}:alive 1 PX 7000");
+    assert_string_equal(leases[0].c_str(), "SET rooms:{1.1}:alive 1 PX 7000");
 }
 
 void a_live_event_that_found_no_memory_is_given_after_all(void**) {
@@ -282,7 +369,11 @@ int main() {
         cmocka_unit_test(members_that_redis_has_forgotten_are_told_again),
         cmocka_unit_test(a_reconnect_checks_at_once_and_strictly),
         cmocka_unit_test(a_server_that_lost_what_was_acknowledged_is_shown_it),
-        cmocka_unit_test(members_of_a_room_released_while_redis_is_lost_are_forgotten_afterwards),
+        cmocka_unit_test(what_could_not_be_judged_is_asked_again),
+        cmocka_unit_test(after_a_reconnect_members_are_told_under_a_new_name),
+        cmocka_unit_test(a_room_released_while_redis_is_lost_is_forgotten_with_the_old_name),
+        cmocka_unit_test(members_that_could_not_be_forgotten_are_forgotten_later),
+        cmocka_unit_test(a_sync_that_is_refused_is_made_once_a_second),
         cmocka_unit_test(strangers_are_counted_and_logged_once_a_minute),
         cmocka_unit_test(a_stranger_who_knows_the_epoch_costs_few_syncs),
         cmocka_unit_test(what_was_heard_last_is_told_and_stands_still_while_deaf),

@@ -71,10 +71,9 @@ void a_login_is_what_the_server_needs(void**) {
         f.reactor.line().accept();
         return f.reactor.line().take_text();
     };
-    assert_string_equal(login({}).c_str(), "INFO replication");
-    assert_string_equal(login({.user = {}, .password = "p w"}).c_str(), "AUTH p w; INFO replication");
-    assert_string_equal(login({.user = "u", .password = "p", .db = 3}).c_str(),
-                        "AUTH u p; SELECT 3; INFO replication");
+    assert_string_equal(login({}).c_str(), "INFO");
+    assert_string_equal(login({.user = {}, .password = "p w"}).c_str(), "AUTH p w; INFO");
+    assert_string_equal(login({.user = "u", .password = "p", .db = 3}).c_str(), "AUTH u p; SELECT 3; INFO");
     assert_string_equal(
         login({.user = {}, .password = {}, .db = 0, .tls = false, .asks_replication = false}).c_str(),
         "PING");
@@ -111,20 +110,50 @@ void a_sentinel_is_up_when_it_answers(void**) {
     f.told("up ");
 }
 
-void a_refused_login_ends_the_link_with_the_servers_word(void**) {
-    for (const char* word :
-         {"WRONGPASS invalid", "NOAUTH Authentication required.", "ERR DB index is out of range"}) {
-        Fixture f({.user = {}, .password = "p"});
+// The server's word may have what it was sent in it.
+void a_refused_password_ends_the_link_and_is_not_told(void**) {
+    for (const char* kind : {"WRONGPASS", "NOAUTH", "ERR"}) {
+        Fixture f({.user = {}, .password = "p", .db = 2});
         f.open();
         assert_true(f.command("a"));
         f.reactor.line().accept();
-        f.reactor.line().feed("-" + std::string(word) + "\r\n" + bulk(info_text("master", "r1")));
+        f.reactor.line().feed("-" + std::string(kind) +
+                              " unknown command AUTH, with args beginning with: p\r\n" + "+OK\r\n" +
+                              bulk(info_text("master", "r1")));
         f.told("");
         f.reactor.settle();
-        f.told(("a=none; down " + std::string(word)).c_str());
+        f.told(("a=none; down " + std::string(kind) + " the login is refused").c_str());
         assert_true(f.link->down());
         assert_false(f.reactor.line().alive());
     }
+}
+
+void another_refusal_at_login_ends_the_link_with_the_servers_word(void**) {
+    Fixture f({.user = {}, .password = "p", .db = 2});
+    f.open();
+    f.reactor.line().accept();
+    f.reactor.line().feed("+OK\r\n-ERR DB index is out of range\r\n");
+    f.reactor.settle();
+    f.told("down ERR DB index is out of range");
+    Fixture open;
+    open.open();
+    open.reactor.line().accept();
+    open.reactor.line().feed("-NOAUTH Authentication required.\r\n");
+    open.reactor.settle();
+    open.told("down NOAUTH Authentication required.");
+}
+
+void a_server_that_reads_its_data_is_refused(void**) {
+    Fixture f;
+    f.open();
+    f.reactor.line().accept();
+    f.reactor.line().feed(bulk("loading:1\r\n" + info_text("master", "r1")));
+    f.reactor.settle();
+    f.told("down LOADING it reads its data");
+    f.open();
+    f.reactor.line().accept();
+    f.reactor.line().feed(bulk("loading:0\r\nasync_loading:1\r\n" + info_text("master", "r1")));
+    f.told("up r1");
 }
 
 void a_server_that_is_no_master_is_refused(void**) {
@@ -149,7 +178,7 @@ void commands_wait_for_the_login_and_go_behind_what_is_said_first(void**) {
     assert_true(f.command("a"));
     f.reactor.line().accept();
     assert_true(f.command("b"));
-    f.written("INFO replication");
+    f.written("INFO");
     f.reactor.line().feed(bulk(info_text("master", "r1")));
     f.written("first; a; b");
     assert_true(f.command("c"));
@@ -248,6 +277,22 @@ void a_long_answer_that_goes_on_coming_is_waited_for(void**) {
     f.told("a=hello");
     f.reactor.advance(10000);
     assert_true(f.link->up());
+}
+
+void an_answer_that_never_ends_is_not_waited_for_without_end(void**) {
+    Fixture f;
+    f.open();
+    f.log_in();
+    assert_true(f.command("a"));
+    f.reactor.line().feed("$99999\r\n");
+    for (std::uint64_t ms = 0; ms + 500 < RedisLink::kLongestMs; ms += 500) {
+        f.reactor.advance(500);
+        f.reactor.line().feed("x");
+    }
+    f.reactor.advance(499);
+    f.told("up r1");
+    f.reactor.advance(1);
+    f.told("a=none; down no answer in time");
 }
 
 void a_login_without_an_answer_in_time_ends_the_link(void**) {
@@ -445,7 +490,9 @@ int main() {
         cmocka_unit_test(a_connection_is_asked_for_as_configured),
         cmocka_unit_test(a_link_is_up_after_the_last_reply_of_its_login),
         cmocka_unit_test(a_sentinel_is_up_when_it_answers),
-        cmocka_unit_test(a_refused_login_ends_the_link_with_the_servers_word),
+        cmocka_unit_test(a_refused_password_ends_the_link_and_is_not_told),
+        cmocka_unit_test(another_refusal_at_login_ends_the_link_with_the_servers_word),
+        cmocka_unit_test(a_server_that_reads_its_data_is_refused),
         cmocka_unit_test(a_server_that_is_no_master_is_refused),
         cmocka_unit_test(commands_wait_for_the_login_and_go_behind_what_is_said_first),
         cmocka_unit_test(replies_byte_by_byte_are_given_in_order),
@@ -454,6 +501,7 @@ int main() {
         cmocka_unit_test(a_closed_link_answers_its_commands_and_tells_nobody_else),
         cmocka_unit_test(a_command_without_an_answer_in_time_ends_the_link),
         cmocka_unit_test(a_long_answer_that_goes_on_coming_is_waited_for),
+        cmocka_unit_test(an_answer_that_never_ends_is_not_waited_for_without_end),
         cmocka_unit_test(a_login_without_an_answer_in_time_ends_the_link),
         cmocka_unit_test(commands_that_wait_for_the_connection_are_not_waited_for_longer),
         cmocka_unit_test(what_is_no_resp_ends_the_link),

@@ -20,16 +20,20 @@ constexpr std::string_view kProbe = "rooms:{probe}:me";
 struct Fixture final : RedisNode::Handler {
     explicit Fixture(bool sharded = false, Address address = place()) {
         node = std::make_unique<RedisNode>(reactor, std::move(address),
-                                           RedisNode::Options{{}, std::string(kProbe), sharded}, *this);
+                                           RedisNode::Options{{}, "me", std::string(kProbe), sharded}, *this);
     }
 
     FakeReactor reactor;
     FakeRedis redis{reactor};
     std::unique_ptr<RedisNode> node;
     std::string said;
+    std::string events_were_of;  // when commands came up
 
     void say(const std::string& what) { said += (said.empty() ? "" : "; ") + what; }
-    void on_commands_up(RedisNode& up) override { say("up " + up.fence()); }
+    void on_commands_up(RedisNode& up) override {
+        say("up " + up.fence());
+        events_were_of = up.events_fence();
+    }
     void on_lost(RedisNode&, bool again) override { say(again ? "lost again" : "lost"); }
     void on_subscriptions_up(RedisNode&) override { say("hears"); }
     void on_subscriptions_down(RedisNode&) override { say("deaf"); }
@@ -224,7 +228,8 @@ void other_data_under_an_open_link_is_told_as_a_new_server(void**) {
 void events_come_with_their_channel(void**) {
     Fixture f;
     f.start();
-    f.node->subscribe("c", [&](bool good, std::string_view) { f.say(good ? "subscribed" : "refused"); });
+    assert_true(
+        f.node->subscribe("c", [&](bool good, std::string_view) { f.say(good ? "subscribed" : "refused"); }));
     f.redis.serve();
     f.redis.publish("c", "hello");
     f.node->unsubscribe("c");
@@ -240,8 +245,8 @@ void a_refused_subscription_is_told_with_the_servers_word(void**) {
         if (words[0] == "SUBSCRIBE") return "-NOPERM no\r\n";
         return std::nullopt;
     };
-    f.node->subscribe(
-        "c", [&](bool good, std::string_view why) { f.say((good ? "good " : "") + std::string(why)); });
+    assert_true(f.node->subscribe(
+        "c", [&](bool good, std::string_view why) { f.say((good ? "good " : "") + std::string(why)); }));
     f.redis.serve();
     f.told("NOPERM no");
     assert_true(f.node->subscriptions_up());
@@ -266,7 +271,7 @@ void a_subscription_under_way_when_the_link_ends_is_not_answered(void**) {
     Fixture f;
     f.start();
     f.redis.silent = true;
-    f.node->subscribe("c", [&](bool, std::string_view) { f.say("answered"); });
+    assert_true(f.node->subscribe("c", [&](bool, std::string_view) { f.say("answered"); }));
     f.redis.serve();
     f.redis.subscriptions().hang_up();
     f.told("deaf");
@@ -276,7 +281,8 @@ void a_subscription_under_way_when_the_link_ends_is_not_answered(void**) {
 void sharded_channels_have_commands_of_their_own(void**) {
     Fixture f(true);
     f.start();
-    f.node->subscribe("c", [&](bool good, std::string_view) { f.say(good ? "subscribed" : "refused"); });
+    assert_true(
+        f.node->subscribe("c", [&](bool good, std::string_view) { f.say(good ? "subscribed" : "refused"); }));
     f.redis.serve();
     f.redis.publish("c", "hello");
     f.node->unsubscribe("c");
@@ -377,6 +383,67 @@ void a_stopped_node_hears_of_no_name(void**) {
     assert_true(f.reactor.lines.empty());
 }
 
+void a_node_has_another_name_with_each_connection_for_commands(void**) {
+    Fixture f;
+    f.start();
+    assert_string_equal(f.node->member_name().c_str(), "me.1");
+    f.redis.subscriptions().hang_up();
+    f.redis.run(1000);
+    assert_string_equal(f.node->member_name().c_str(), "me.1");
+    f.redis.commands().hang_up();
+    f.redis.run(1000);
+    assert_string_equal(f.node->member_name().c_str(), "me.2");
+}
+
+void events_are_of_the_server_that_they_come_from(void**) {
+    Fixture f;
+    f.start();
+    assert_string_equal(f.node->events_fence().c_str(), "r1");
+    f.redis.replication = "r2";
+    f.redis.commands().hang_up();
+    f.redis.run(30);
+    while (f.said.find("up r2") == std::string::npos) f.redis.run(1);
+    assert_string_equal(f.events_were_of.c_str(), "r1");
+    f.redis.run(1000);
+    assert_string_equal(f.node->fence().c_str(), "r2");
+    assert_string_equal(f.node->events_fence().c_str(), "r2");
+}
+
+// A server that takes the login and says nothing else is told as lost once, and not as back.
+void a_server_is_back_when_a_word_is_heard(void**) {
+    Fixture f;
+    f.start();
+    f.redis.delivers = false;
+    f.redis.commands().hang_up("reset by peer");
+    for (int i = 0; i < 10; ++i) {
+        f.redis.run(700);
+        f.redis.commands().hang_up("reset by peer");
+    }
+    f.redis.run(1000);
+    assert_true(f.node->commands_up());
+    assert_false(f.reactor.logged("is back after"));
+    std::size_t lost = 0;
+    for (const std::string& line : f.reactor.logs) lost += line.find(" lost: reset") != line.npos ? 1 : 0;
+    assert_int_equal(lost, 1);
+    f.redis.delivers = true;
+    f.redis.run(3000);
+    assert_true(f.reactor.logs.back().starts_with("notice: redis \"10.0.0.1:6379\" is back after "));
+    assert_true(f.node->trouble().empty());
+}
+
+void what_others_say_hides_a_missing_word_for_ten_seconds_at_the_most(void**) {
+    Fixture f;
+    f.start();
+    f.redis.delivers = false;
+    const std::uint64_t heard = f.node->heard_ms();
+    while (f.said.empty() && f.reactor.now_ms() < heard + 20000) {
+        f.redis.publish(kProbe, "not ours");
+        f.redis.run(100);
+    }
+    assert_true(f.said.starts_with("deaf"));
+    assert_in_range(f.reactor.now_ms() - heard, RedisLink::kLongestMs, RedisLink::kLongestMs + 1000);
+}
+
 void refusals_are_logged_once_a_kind_and_so_is_the_end(void**) {
     Fixture f;
     f.start();
@@ -385,8 +452,17 @@ void refusals_are_logged_once_a_kind_and_so_is_the_end(void**) {
     f.node->note_refusal("MISCONF Redis is configured");
     assert_string_equal(f.node->trouble().c_str(), "MISCONF Redis is configured");
     f.node->note_success();
+    f.redis.run(2000);
+    f.node->note_refusal("OOM command not allowed");
+    f.redis.run(2900);
+    f.node->note_success();
+    assert_int_equal(f.reactor.logs.size(), 2);
+    assert_true(f.node->refusing_since_ms() != 0);
+    f.redis.run(100);
+    f.node->note_success();
     f.node->note_success();
     assert_true(f.node->trouble().empty());
+    assert_int_equal(f.node->refusing_since_ms(), 0);
     assert_int_equal(f.reactor.logs.size(), 3);
     assert_true(f.reactor.logged("error: redis \"10.0.0.1:6379\" refuses: OOM command not allowed"));
     assert_true(f.reactor.logged("notice: redis \"10.0.0.1:6379\" works again, after: MISCONF"));
@@ -453,6 +529,10 @@ int main() {
         cmocka_unit_test(a_stopped_node_answers_and_is_silent),
         cmocka_unit_test(a_name_is_looked_up_for_each_attempt),
         cmocka_unit_test(a_stopped_node_hears_of_no_name),
+        cmocka_unit_test(a_node_has_another_name_with_each_connection_for_commands),
+        cmocka_unit_test(events_are_of_the_server_that_they_come_from),
+        cmocka_unit_test(a_server_is_back_when_a_word_is_heard),
+        cmocka_unit_test(what_others_say_hides_a_missing_word_for_ten_seconds_at_the_most),
         cmocka_unit_test(refusals_are_logged_once_a_kind_and_so_is_the_end),
         cmocka_unit_test(when_memory_is_short_a_node_still_comes_back),
     };

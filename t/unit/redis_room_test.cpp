@@ -200,11 +200,19 @@ void a_trimmed_stream_is_a_gap_and_what_follows_goes_on(void**) {
     f.live(9);
     f.begin_sync();
     f.synced(8, 5);  // 2, 3 and 4 are gone
+    f.given("");     // or are on their way
+    assert_int_equal(f.room.suspect, 8);
+    assert_false(f.room.wants_sync);
+    f.begin_sync();
+    f.synced(8, 5);
     f.given("gap(e1:8 trimmed) 9");
     assert_int_equal(f.meter[RedisCount::gaps], 1);
     assert_true(f.hub_room.cursor == (Position{0xe1, 9}));
     f.begin_sync();
     f.synced(12);  // too many to be asked for
+    f.given("");
+    f.begin_sync();
+    f.synced(12);
     f.given("gap(e1:12 trimmed)");
     assert_true(f.room.claim().check == f.life.check(12));
 }
@@ -214,9 +222,151 @@ void a_stream_with_a_hole_is_given_up_to_it_then_a_gap(void**) {
     f.synced(0);
     f.begin_sync();
     const Life& life = f.life;
-    f.sync(list({bulk("e1"), number(4), bulk("secret"), bulk(life.check(4)), number(kMs),
-                 list({life.entry(1), life.entry(2), life.entry(4)})}));
-    f.given("1 2 gap(e1:4 trimmed)");
+    const std::string answer = list({bulk("e1"), number(4), bulk("secret"), bulk(life.check(4)), number(kMs),
+                                     list({life.entry(1), life.entry(2), life.entry(4)})});
+    f.sync(answer);
+    f.given("1 2");
+    assert_int_equal(f.room.suspect, 4);
+    f.begin_sync();
+    f.sync(answer);
+    f.given("gap(e1:4 trimmed)");
+    assert_int_equal(f.room.suspect, 0);
+}
+
+// A room without a history: its events are on the channel only.
+void a_doorbell_that_a_sync_overtakes_is_no_gap(void**) {
+    for (const std::uint64_t first : {0, 2}) {  // no events in the answer, of two kinds
+        Fixture f;
+        f.synced(0);
+        f.begin_sync();
+        f.synced(1, first);
+        f.given("");
+        assert_int_equal(f.room.suspect, 1);
+        assert_false(f.room.wants_sync);
+        f.live(1);
+        f.given("1");
+        assert_false(f.room.wants_sync);
+        f.begin_sync();
+        f.synced(1, first);
+        f.given("");
+        assert_int_equal(f.meter[RedisCount::gaps], 0);
+        assert_int_equal(f.meter[RedisCount::holes], 0);
+    }
+}
+
+void a_delivered_event_ends_the_doubt_about_a_stream(void**) {
+    Fixture f;
+    f.synced(0);
+    for (std::uint64_t i = 1; i <= 10; ++i) {
+        f.begin_sync();
+        f.synced(i + 1);
+        f.live(i);
+    }
+    f.given("1 2 3 4 5 6 7 8 9 10");
+    assert_int_equal(f.meter[RedisCount::gaps], 0);
+    f.begin_sync();
+    f.synced(11);
+    f.begin_sync();
+    f.synced(11);
+    f.given("gap(e1:11 trimmed)");
+}
+
+// Another server took over and has lost what was published last; what it says of itself is no proof.
+void a_lost_tail_is_told_whatever_the_new_server_says(void**) {
+    for (const bool same_life : {true, false}) {
+        for (const bool in_stream : {true, false}) {
+            Fixture f;
+            f.fence = "f1";
+            f.synced(0);
+            for (std::uint64_t i = 1; i <= 10; ++i) f.live(i);
+            f.given("1 2 3 4 5 6 7 8 9 10");
+            assert_false(f.room.wants_sync);
+            f.fence = "f2";
+            f.room.on_acknowledged("e1", 11, f.life.check(11), "f2");
+            assert_true(std::exchange(f.room.wants_sync, false));
+            f.live(11);
+            assert_true(f.room.wants_sync);
+            f.live(10);
+            f.given("");
+            const RedisClaim claim = f.room.claim();
+            assert_int_equal(claim.offset, 10);
+            assert_string_equal(claim.fence.c_str(), "f1");
+            assert_string_equal(claim.check.c_str(), f.life.check(10).c_str());
+            assert_true(f.room.is_proven("f1") && !f.room.is_proven("f2"));
+            f.begin_sync();
+            if (same_life) {
+                f.synced(11, in_stream ? 11 : 0);
+                f.given("11");
+                assert_int_equal(f.room.claim().offset, 11);
+            } else {
+                f.sync(Life{.epoch = "e2", .secret = "other"}.sync(11, in_stream ? 11 : 0));
+                f.given("gap(e2:11 reset)");
+                assert_string_equal(f.room.claim().epoch.c_str(), "e2");
+            }
+            assert_string_equal(f.room.claim().fence.c_str(), "f2");
+            assert_true(f.room.is_proven("f2") && !f.room.wants_sync);
+            assert_int_equal(f.meter[RedisCount::gaps], 0);
+        }
+    }
+}
+
+void a_check_proves_a_server_too(void**) {
+    Fixture f;
+    f.synced(10);
+    f.fence = "r2";
+    f.live(11);
+    f.live(12);
+    f.given("");
+    f.room.on_proven("r2", f.sink, f.meter);
+    f.given("11 12");
+    assert_true(f.room.is_proven("r2"));
+    f.live(13);
+    f.given("13");
+    assert_string_equal(f.room.claim().fence.c_str(), "r2");
+    assert_int_equal(f.room.claim().offset, 13);
+    f.room.on_acknowledged("e1", 15, "acknowledged", "r2");
+    assert_int_equal(f.room.claim().offset, 15);
+}
+
+void what_came_early_shows_a_rollback(void**) {
+    Fixture f;
+    f.fence = "f1";
+    f.synced(8);
+    f.live(12);
+    f.live(10);
+    RedisClaim claim = f.room.claim();
+    assert_int_equal(claim.offset, 12);
+    assert_string_equal(claim.check.c_str(), f.life.check(12).c_str());
+    assert_string_equal(claim.fence.c_str(), "f1");
+    // What another server says meanwhile takes nothing from it.
+    f.fence = "f2";
+    f.live(12);
+    f.live(13);
+    claim = f.room.claim();
+    assert_int_equal(claim.offset, 12);
+    assert_string_equal(claim.fence.c_str(), "f1");
+    // That server goes on with the room: what the one before said early is not waited for.
+    f.begin_sync();
+    f.synced(9, 9);
+    f.given("9");
+    for (const std::uint64_t offset : {10, 11}) f.live(offset);
+    f.given("10 11");
+    f.live(12);
+    f.given("12 13");
+}
+
+void the_early_events_of_another_server_are_dropped_by_a_sync(void**) {
+    Fixture f;
+    f.synced(8);
+    f.live(10);
+    f.live(11);
+    f.fence = "r2";
+    f.begin_sync();
+    f.synced(9, 9);
+    f.given("9");
+    assert_int_equal(f.room.claim().offset, 9);
+    f.live(10);
+    f.given("10");
 }
 
 void another_life_of_the_room_is_one_gap(void**) {
@@ -258,6 +408,16 @@ void a_stranger_on_the_channel_reaches_nobody(void**) {
     assert_int_equal(f.meter[RedisCount::foreign], 4);
     f.live(4);
     f.given("4");
+}
+
+void a_wrong_seal_is_a_strangers_whatever_its_epoch(void**) {
+    Fixture f;
+    f.synced(3);
+    f.message(Life{.epoch = "e9", .secret = "guessed"}.message(4));
+    f.begin_sync();
+    f.synced(3, 4);
+    f.given("");
+    assert_int_equal(f.meter[RedisCount::foreign], 1);
 }
 
 void replayed_messages_are_not_given_again(void**) {
@@ -328,8 +488,10 @@ void the_claim_is_the_newest_of_delivered_and_acknowledged(void**) {
     f.room.on_acknowledged("e1", 11, "acknowledged", "r1");
     assert_int_equal(f.room.claim().offset, 11);
     assert_string_equal(f.room.claim().check.c_str(), "acknowledged");
-    f.room.on_acknowledged("e2", 1, "of another life", "r1");
-    assert_int_equal(f.room.claim().offset, 9);
+    f.room.on_acknowledged("e2", 99, "of another life", "r1");
+    assert_int_equal(f.room.claim().offset, 11);
+    f.room.on_acknowledged("e1", 10, "older", "r1");
+    assert_int_equal(f.room.claim().offset, 11);
     f.room.on_acknowledged("e1", 12, "old", "r1");
     f.begin_sync();
     f.sync(Life{.epoch = "e3", .secret = "x"}.sync(2));
@@ -500,8 +662,15 @@ int main() {
         cmocka_unit_test(a_sync_that_is_older_than_what_came_live_changes_nothing),
         cmocka_unit_test(a_trimmed_stream_is_a_gap_and_what_follows_goes_on),
         cmocka_unit_test(a_stream_with_a_hole_is_given_up_to_it_then_a_gap),
+        cmocka_unit_test(a_doorbell_that_a_sync_overtakes_is_no_gap),
+        cmocka_unit_test(a_delivered_event_ends_the_doubt_about_a_stream),
+        cmocka_unit_test(a_lost_tail_is_told_whatever_the_new_server_says),
+        cmocka_unit_test(a_check_proves_a_server_too),
+        cmocka_unit_test(what_came_early_shows_a_rollback),
+        cmocka_unit_test(the_early_events_of_another_server_are_dropped_by_a_sync),
         cmocka_unit_test(another_life_of_the_room_is_one_gap),
         cmocka_unit_test(a_stranger_on_the_channel_reaches_nobody),
+        cmocka_unit_test(a_wrong_seal_is_a_strangers_whatever_its_epoch),
         cmocka_unit_test(replayed_messages_are_not_given_again),
         cmocka_unit_test(a_busy_stranger_costs_bounded_memory_and_no_event),
         cmocka_unit_test(too_many_early_events_are_left_to_the_stream),

@@ -40,11 +40,20 @@ void the_newer_of_two_events_of_one_life_is_kept(void**) {
     assert_int_equal(witness.size(), 0);
 }
 
-void the_same_event_at_another_server_moves_it_there(void**) {
+void what_another_server_had_stays_until_it_has_been_judged(void**) {
     RedisWitness witness;
     witness.note("a", claim("e1", 7, "c", "old"));
-    witness.note("a", claim("e1", 7, "c", "new"));
+    for (const std::uint64_t offset : {6, 7, 8}) witness.note("a", claim("e1", offset, "d", "new"));
+    const RedisClaim taken = witness.take("a");
+    assert_string_equal(taken.fence.c_str(), "old");
+    assert_string_equal(taken.check.c_str(), "c");
+    assert_int_equal(taken.offset, 7);
+    witness.note("a", claim("e1", 8, "d", "new"));
     assert_string_equal(witness.take("a").fence.c_str(), "new");
+    // Another life needs no judge.
+    witness.note("a", claim("e1", 7, "c", "old"));
+    witness.note("a", claim("e2", 1, "d", "new"));
+    assert_string_equal(witness.take("a").epoch.c_str(), "e2");
 }
 
 void another_life_of_the_room_takes_the_place_of_the_one_before(void**) {
@@ -88,7 +97,7 @@ int main() {
     const CMUnitTest tests[] = {
         cmocka_unit_test(what_was_noted_is_taken_once),
         cmocka_unit_test(the_newer_of_two_events_of_one_life_is_kept),
-        cmocka_unit_test(the_same_event_at_another_server_moves_it_there),
+        cmocka_unit_test(what_another_server_had_stays_until_it_has_been_judged),
         cmocka_unit_test(another_life_of_the_room_takes_the_place_of_the_one_before),
         cmocka_unit_test(rooms_are_visited_the_newest_first),
         cmocka_unit_test(the_room_seen_longest_ago_is_forgotten_first),
