@@ -6,6 +6,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from rooms import ROOT, http, jwt, tap, wait_until, ws    # noqa: E402
 from rooms.nginx import Nginx                             # noqa: E402
+from rooms.redis import Redis                             # noqa: E402
 
 SECRET = "a secret for whoever watches this server"
 
@@ -205,7 +206,13 @@ def _():
     with open(os.path.join(ROOT, "docs/status.md"), encoding="utf-8") as page:
         table = page.read().split("## Metrics")[1]
     named = {name for row in re.findall(r"^\|([^|]*)\|", table, re.M) for name in re.findall(r"`(rooms_\w+)`", row)}
-    tap.is_({name.split("{")[0] for name in samples(metrics())}, named, "metrics")
+    with Redis() as redis:
+        shared = Nginx("location = /status { rooms_status; }", http=f"rooms_redis {redis.url};", name="with Redis")
+        with_redis = samples(http.request(shared, "GET", "/status?format=prometheus").text)
+        tap.is_({name.split("{")[0] for name in with_redis}, named, "metrics")
+        tap.is_(shared.stop(), [], "problems")
+    alone = {name.split("{")[0] for name in samples(metrics())}
+    tap.is_({name for name in named - alone if "redis" not in name and name != "rooms_worker_deaf"}, set(), "without Redis")
 
 
 @tap.case("Accept decides: text/plain gets text, what names it not or less gets JSON; format= wins")
