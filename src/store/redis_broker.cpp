@@ -244,8 +244,7 @@ void RedisBroker::release(Room& hub_room) {
 void RedisBroker::forget_members(const std::string& base) {
     const RedisNode* node = servers_->node_of(base);
     if (node == nullptr || !node->commands_up() || rooms_.contains(base + ":events")) return;
-    const std::array<std::string_view, 11> arguments = {node->fence(), "", "", "", "", "0", "", "", "",
-                                                        "0",           "="};
+    const std::array<std::string_view, 10> arguments = {node->fence(), "", "", "", "0", "", "", "", "0", "="};
     run_sync(base, *node, arguments, [this, base](const RedisOutcome& outcome) {
         if (!outcome.reply) unforgotten_.insert(base);
     });

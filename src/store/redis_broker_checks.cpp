@@ -172,8 +172,8 @@ void RedisBroker::judge(const std::string& base, const RedisClaim& claim) {
     const RedisNode* node = servers_->node_of(base);
     if (node == nullptr) return;
     const std::string offset = std::to_string(claim.offset);
-    const std::array<std::string_view, 11> arguments = {
-        node->fence(), word_, "", "", claim.epoch, offset, claim.check, claim.fence, "", "0", ""};
+    const std::array<std::string_view, 10> arguments = {node->fence(), word_,       "", claim.epoch, offset,
+                                                        claim.check,   claim.fence, "", "0",         ""};
     run_sync(base, *node, arguments, [this, key = base, claim](const RedisOutcome& outcome) {
         if (!outcome.reply) {
             judge_again_ = true;

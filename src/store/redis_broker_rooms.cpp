@@ -167,7 +167,6 @@ void RedisBroker::send_sync(const RoomPtr& room) {
     numbers.reserve(members.size());
     std::vector<std::string_view> arguments = {room->node->fence(),
                                                word_,
-                                               "",
                                                room->node->sharded() ? "1" : "",
                                                claim.epoch,
                                                offset,

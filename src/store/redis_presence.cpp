@@ -89,11 +89,9 @@ void RedisPresence::answer(Question& question) {
     PresenceAnswer answer;
     answer.ok = true;
     std::map<std::string_view, std::uint64_t> users;
-    std::vector<std::string_view> dead;
     for (const Question::Roster& roster : question.rosters) {
-        if (!roster.lives) dead.push_back(roster.worker);
+        if (!roster.lives) continue;
         for (const auto& [user, count] : roster.users) {
-            if (!roster.lives) continue;
             answer.connections += count;
             if (!user.empty()) users[user] += count;
         }
@@ -101,11 +99,6 @@ void RedisPresence::answer(Question& question) {
     for (const auto& [user, count] : users) {
         if (answer.users.size() == kMaxUsers) break;
         answer.users.push_back({std::string(user), static_cast<std::uint32_t>(count)});
-    }
-    if (!dead.empty()) {
-        const std::string at = question.base + ":at";
-        const std::array<std::string_view, 1> keys = {at};
-        calls_.run(Script::presence, keys, dead, nullptr);
     }
     question.done(answer);
 }

@@ -2,14 +2,14 @@
 -- told, and it gets the room's position and what came after an offset.
 --
 --   KEYS  the room's meta, stream, at and at:WORKER
---   ARGV  1 the id of the replication it knows   2 random word   3 unused   4 "1": sharded pub/sub
---         5 epoch, 6 offset, 7 check of the last event it has seen ("": none)   8 the replication then
---         9 events after this offset are wanted ("": none)   10 how many at the most
---         11 members: "" as they are, "+" changes, "=" all   12 … user, count, user, count …
+--   ARGV  1 the id of the replication it knows   2 random word   3 "1": sharded pub/sub
+--         4 epoch, 5 offset, 6 check of the last event it has seen ("": none)   7 the replication then
+--         8 events after this offset are wanted ("": none)   9 how many at the most
+--         10 members: "" as they are, "+" changes, "=" all   11 … user, count, user, count …
 --
 -- Answers { epoch, offset, secret, check, now, events or nil }.
 local meta, stream, at, mine = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local fence, word, sharded = ARGV[1], ARGV[2], ARGV[4]
+local fence, word, sharded = ARGV[1], ARGV[2], ARGV[3]
 local kKeep = 3600000
 
 local time = redis.call('TIME')
@@ -23,16 +23,16 @@ local function continues(n, seen, then_fence)
   if n > offset then return false end
   if n == 0 or (then_fence == fence and present == fence) then return true end
   if n == offset then return seen == check end
-  local entry = redis.call('XRANGE', stream, ARGV[6], ARGV[6], 'COUNT', 1)[1]
+  local entry = redis.call('XRANGE', stream, ARGV[5], ARGV[5], 'COUNT', 1)[1]
   if not entry then
     -- Trimmed. What a server has of an epoch when it takes over is a beginning of what there was before.
     return present == fence and then_fence == room[6] and n <= (tonumber(room[7]) or 0)
   end
-  local text = epoch .. ' ' .. ARGV[6] .. ' ' .. entry[2][2] .. ' ' .. entry[2][4]
+  local text = epoch .. ' ' .. ARGV[5] .. ' ' .. entry[2][2] .. ' ' .. entry[2][4]
   return redis.sha1hex(text .. secret):sub(1, 16) == seen
 end
 
-if epoch and epoch == ARGV[5] and not continues(tonumber(ARGV[6]), ARGV[7], ARGV[8]) then
+if epoch and epoch == ARGV[4] and not continues(tonumber(ARGV[5]), ARGV[6], ARGV[7]) then
   -- Acknowledged events are gone. Nobody may go on as if nothing had happened.
   epoch = nil
 end
@@ -49,10 +49,10 @@ elseif present ~= fence then
 end
 if sharded == '1' and not room[8] then redis.call('HSET', meta, 'sharded', 1) end
 
-local mode, me = ARGV[11], mine:sub(#at + 2)
+local mode, me = ARGV[10], mine:sub(#at + 2)
 if mode ~= '' then
   if mode == '=' then redis.call('DEL', mine) end
-  for i = 12, #ARGV, 2 do
+  for i = 11, #ARGV, 2 do
     if redis.call('HINCRBY', mine, ARGV[i], ARGV[i + 1]) <= 0 then redis.call('HDEL', mine, ARGV[i]) end
   end
   if redis.call('EXISTS', mine) == 1 then
@@ -65,10 +65,10 @@ if mode ~= '' then
 end
 
 local events = false
-local from = tonumber(ARGV[9])
+local from = tonumber(ARGV[8])
 if from and from <= offset then
   events = {}
-  from = math.max(from, offset - tonumber(ARGV[10]))
+  from = math.max(from, offset - tonumber(ARGV[9]))
   if from < offset then events = redis.call('XRANGE', stream, string.format('%.0f', from + 1), '+') end
 end
 return { epoch, offset, secret, check, now, events }

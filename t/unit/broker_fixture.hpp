@@ -49,7 +49,7 @@ struct BrokerFixture {
         return std::nullopt;
     }
     std::string sync(const Words& words) {
-        const std::string& from = words[15];
+        const std::string& from = words[14];
         return life.sync(stored, from.empty() ? 0 : std::stoull(from) + 1);
     }
     std::string check(const Words& words) {

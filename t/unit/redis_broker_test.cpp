@@ -154,7 +154,7 @@ void a_subscribe_listens_then_syncs_then_is_answered(void**) {
     assert_string_equal(
         f.redis.waiting().c_str(),
         "EVALSHA sync 4 rooms:{session:42}:meta rooms:{session:42}:stream rooms:{session:42}:at "
-        "rooms:{session:42}:at:1.1 r1 2    0    10000 + ann 1");
+        "rooms:{session:42}:at:1.1 r1 2   0    10000 + ann 1");
     f.told("");
     // What comes meanwhile is not lost.
     f.redis.publish(kEvents, f.life.message(6));
