@@ -318,6 +318,9 @@ bench: module load-build ## memory of a connection; how long an event takes, wit
 	@bench/memory
 	@bench/redis
 
+migrate: ## DATABASE='host=… dbname=…' [TO=0003]: brings a database to the newest migration, or to that one
+	@migrations/migrate '$(DATABASE)' $(TO)
+
 clean: ## remove build/
 	rm -rf build
 

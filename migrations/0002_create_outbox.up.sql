@@ -1,0 +1,80 @@
+-- rooms_outbox: a transaction inserts (room, type, data), and nginx publishes it after the commit.
+begin;
+set local lock_timeout = '10s';
+set local client_min_messages = warning;
+do $$ begin
+    perform set_config('search_path', format('%I, pg_temp', coalesce(
+        (select relnamespace::regnamespace::name from pg_class where oid = to_regclass('rooms_migrations')),
+        current_schema())), true);
+end $$;
+lock table rooms_migrations in share row exclusive mode;
+
+create table if not exists rooms_outbox (
+    id bigint generated always as identity primary key,
+    room text not null
+        constraint rooms_outbox_room_check
+        check (room ~ '^[a-z][a-z0-9_-]{0,31}:[A-Za-z0-9_.:@~-]{1,200}$'),
+    type text not null
+        constraint rooms_outbox_type_check
+        check (octet_length(type) between 1 and 128 and type !~ '[[:cntrl:]]'),
+    data jsonb not null default '{}'
+        constraint rooms_outbox_data_check
+        check (jsonb_typeof(data) = 'object'),
+    created_at timestamptz not null default clock_timestamp(),
+    refused text
+);
+comment on table rooms_outbox is
+    'rooms: events that nginx publishes after the commit, in order per room, and then deletes';
+comment on column rooms_outbox.room is 'kind:id';
+comment on column rooms_outbox.data is 'the fields of the event';
+comment on column rooms_outbox.refused is
+    'why it can never be published; null: it waits. Set it to null to have it tried again';
+create index if not exists rooms_outbox_waiting on rooms_outbox (id) where refused is null;
+
+create or replace function rooms_ring_outbox() returns trigger
+language plpgsql security definer set search_path from current set timezone = 'UTC' as $$
+begin
+    perform pg_notify('rooms_outbox', '');
+    return null;
+end $$;
+comment on function rooms_ring_outbox() is 'rooms: wakes nginx when a transaction with new rows commits';
+drop trigger if exists rooms_ring_outbox on rooms_outbox;
+create trigger rooms_ring_outbox after insert on rooms_outbox
+    for each statement execute function rooms_ring_outbox();
+
+-- Called in a transaction that ends with rooms_finish_outbox: who takes is alone until the commit, so that
+-- the order holds with any number of hosts. No row: there is none, or another host is at it.
+create or replace function rooms_take_outbox(most integer)
+returns table (id bigint, key text, room text, type text, data text)
+language plpgsql security definer set search_path from current set timezone = 'UTC' as $$
+begin
+    if not pg_try_advisory_xact_lock(hashtext('rooms_outbox'), hashtext(current_schema())) then
+        return;
+    end if;
+    return query
+        select o.id, format('outbox:%s:%s', o.id, (extract(epoch from o.created_at) * 1000000)::bigint),
+            o.room, o.type, o.data::text
+        from rooms_outbox o
+        where o.refused is null
+        order by o.id
+        limit most;
+end $$;
+comment on function rooms_take_outbox(integer) is 'rooms: what waits in the outbox, oldest first';
+
+create or replace function rooms_finish_outbox(published bigint[], unfit bigint[], reasons text[])
+returns void
+language sql security definer set search_path from current set timezone = 'UTC' as $$
+    delete from rooms_outbox o where o.id = any (published);
+    update rooms_outbox o set refused = u.reason
+    from unnest(unfit, reasons) u (id, reason)
+    where o.id = u.id;
+$$;
+comment on function rooms_finish_outbox(bigint[], bigint[], text[]) is
+    'rooms: what has been published is deleted; what can never be keeps the reason';
+
+revoke all on function rooms_ring_outbox() from public;
+revoke all on function rooms_take_outbox(integer) from public;
+revoke all on function rooms_finish_outbox(bigint[], bigint[], text[]) from public;
+
+insert into rooms_migrations (name) values ('0002_create_outbox') on conflict do nothing;
+commit;

@@ -1,0 +1,17 @@
+begin;
+set local lock_timeout = '10s';
+set local client_min_messages = warning;
+drop trigger if exists rooms_ring_approval_update on hitl_approvals;
+drop trigger if exists rooms_ring_approval_insert on hitl_approvals;
+drop trigger if exists rooms_after_approval_update on hitl_approvals;
+drop trigger if exists rooms_before_approval_update on hitl_approvals;
+drop trigger if exists rooms_before_approval_insert on hitl_approvals;
+drop function if exists rooms_ring_deadline();
+drop function if exists rooms_after_approval_update();
+drop function if exists rooms_tell_session(text, text, jsonb);
+drop function if exists rooms_before_approval_update();
+drop function if exists rooms_before_approval_insert();
+drop function if exists rooms_tenant_of(jsonb);
+drop function if exists rooms_ms(timestamptz);
+delete from rooms_migrations where name = '0005_guard_approvals';
+commit;
