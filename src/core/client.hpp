@@ -16,12 +16,14 @@
 
 namespace rooms {
 
+class Lookup;
 class Room;
 
-// What the location says about its clients. `joins` may be null. Owned by the worker and
+// What the location says about its clients. `joins` and `lookup` may be null. Owned by the worker and
 // the configuration; outlives the clients.
 struct ClientPolicy {
     const RuleSet* rules = nullptr;
+    Lookup* lookup = nullptr;  // REQUIRED where a rule has parameters
     const std::vector<Pattern>* joins = nullptr;
     const std::vector<std::vector<std::string>>* claim_paths = nullptr;
     const KeySet* keys = nullptr;
@@ -47,6 +49,7 @@ struct Client {
     std::uint32_t joined = 0;   // rooms joined so far
     std::uint32_t waiting = 0;  // subscribes that wait for the broker (Hub's)
     RateMeter rate;
+    std::uint32_t tokens = 0;   // how many it has renewed its first one with
     std::uint32_t refused = 0;  // messages over the rate since the last that was not
     Encoding encoding = 0;      // the form of frames that it is sent
 };

@@ -18,6 +18,7 @@
 #include "core/client.hpp"
 #include "core/close_code.hpp"
 #include "core/command.hpp"
+#include "core/lookup.hpp"
 #include "core/payload.hpp"
 
 namespace rooms {
@@ -116,18 +117,27 @@ public:
     [[nodiscard]] std::uint64_t bytes_out(const Client& client) const;
 
 private:
-    struct Waiting;  // a subscribe on its way through the broker
+    struct Waiting;  // a subscribe on its way through look-up and broker
 
     void subscribe(Client& client, const Subscribe& command, std::string_view ref);
     void unsubscribe(Client& client, std::string_view room, std::string_view ref);
     void authenticate(Client& client, std::string_view token, std::string_view ref);
     void presence(Client& client, std::string_view room, std::string_view ref);
+    void ask(const std::shared_ptr<Waiting>& waiting, const Client& client,
+             const RuleSet::Parameters& parameters, const Verdict& verdict);
+    void on_answer(const std::shared_ptr<Waiting>& waiting, Lookup::Answer answer);
+    void go_on(const std::shared_ptr<Waiting>& waiting);
     void on_subscribed(Waiting& waiting, const SubscribeAnswer& answer);
+    void fail(Waiting& waiting, ErrorCode code, std::string_view message, bool retryable);
+    std::shared_ptr<Waiting> take(Waiting& waiting);
+    void show_presence(Client& client, std::string_view room, std::string_view ref);
+    void recheck(Client& client, Room& room);
+    void expel(Client& client, Room& room, Lookup::Answer answer);
+    void refuse_entry(Client& client, Lookup::Answer answer, std::string_view room, std::string_view ref);
     [[nodiscard]] std::size_t rooms_of(Client& client, const Room& but);
     template <typename Visit>
     void for_each_waiting(const Client& client, Visit&& visit);
 
-    [[nodiscard]] bool allowed(const Client& client, std::string_view room) const;
     [[nodiscard]] Membership* membership(Client& client, const Room& room) const;
     [[nodiscard]] Client* find(std::int32_t handle, std::uint64_t id) const;
     Room& room(std::string_view name);
@@ -147,6 +157,7 @@ private:
     std::vector<Client*> clients_;                                       // by handle
     std::vector<Room*> dirty_;                                           // with pending publications
     std::uint64_t subscribes_ = 0;
+    std::uint64_t questions_ = 0;
     std::vector<std::shared_ptr<Waiting>> waiting_;
 };
 

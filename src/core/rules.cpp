@@ -148,11 +148,37 @@ Verdict RuleSet::check(std::string_view room, const RuleValues& values,
         if (match_plain_pattern(pattern, room)) return {Verdict::By::token, 0};
     }
     for (std::size_t i = 0; i < rules_.size(); ++i) {
-        if (rules_[i].matches(room, values)) {
+        if (rules_[i].pattern.matches(room, values)) {
             return {Verdict::By::rule, static_cast<std::uint32_t>(i)};
         }
     }
     return {};
+}
+
+const RuleSet::Parameters* RuleSet::parameters(const Verdict& verdict) const {
+    if (verdict.by != Verdict::By::rule || !rules_[verdict.rule].parameters) return nullptr;
+    return &*rules_[verdict.rule].parameters;
+}
+
+std::vector<std::string> lookup_values(const RuleSet::Parameters& parameters, std::string_view room,
+                                       const RuleValues& values) {
+    using Kind = VariableSource::Kind;
+    const auto name = parse_room(room);
+    std::vector<std::string> result;
+    result.reserve(parameters.size());
+    for (const VariableSource& source : parameters) {
+        std::string_view value;
+        switch (source.kind) {
+            case Kind::captured: value = at(values.captured, source.index); break;
+            case Kind::claim: value = at(values.claims, source.index); break;
+            case Kind::user: value = values.user; break;
+            case Kind::room: value = room; break;
+            case Kind::room_kind: value = name ? name->kind : value; break;
+            case Kind::room_id: value = name ? name->id : value; break;
+        }
+        result.emplace_back(value);
+    }
+    return result;
 }
 
 bool match_plain_pattern(std::string_view pattern, std::string_view room) {

@@ -91,9 +91,17 @@ struct Verdict {
 
 class RuleSet {
 public:
-    void add(Pattern pattern) { rules_.push_back(std::move(pattern)); }
+    using Parameters = std::vector<VariableSource>;
+
+    void add(Pattern pattern) { rules_.push_back({std::move(pattern), std::nullopt}); }
+    // A match is not enough: somebody is asked (core/lookup.hpp), with the values of `parameters`.
+    void add(Pattern pattern, Parameters parameters) {
+        rules_.push_back({std::move(pattern), std::move(parameters)});
+    }
     [[nodiscard]] std::size_t size() const { return rules_.size(); }
-    [[nodiscard]] const Pattern& operator[](std::size_t index) const { return rules_[index]; }
+    [[nodiscard]] const Pattern& operator[](std::size_t index) const { return rules_[index].pattern; }
+    // Null: what the verdict says is all.
+    [[nodiscard]] const Parameters* parameters(const Verdict& verdict) const;
 
     // `token_rooms`: the token's `rooms` claim. It is asked first: what the token itself grants
     // needs no look-up. A text that is no room is allowed to nobody.
@@ -101,8 +109,16 @@ public:
                                 std::span<const std::string_view> token_rooms = {}) const;
 
 private:
-    std::vector<Pattern> rules_;
+    struct Rule {
+        Pattern pattern;
+        std::optional<Parameters> parameters;
+    };
+    std::vector<Rule> rules_;
 };
+
+// What the parameters of a rule hold for this room. An empty value stays empty.
+[[nodiscard]] std::vector<std::string> lookup_values(const RuleSet::Parameters& parameters,
+                                                     std::string_view room, const RuleValues& values);
 
 // A plain pattern: literal, except that a `*` at the end stands for one or more bytes. `$` is a
 // dollar sign. Used for the token's `rooms` claim and for rooms_history.
