@@ -2,6 +2,7 @@
 // value as anything but bytes: this is the door of tenancy.
 #include "core/rules.hpp"
 
+#include <algorithm>
 #include <array>
 
 #include "core/room.hpp"
@@ -44,6 +45,24 @@ bool is_room_part(VariableSource::Kind kind) {
 
 std::string_view at(std::span<const std::string_view> values, std::size_t index) {
     return index < values.size() ? values[index] : std::string_view();
+}
+
+std::string_view value_of(const VariableSource& source, std::string_view room, const RuleValues& values) {
+    using Kind = VariableSource::Kind;
+    switch (source.kind) {
+        case Kind::captured: return at(values.captured, source.index);
+        case Kind::claim: return at(values.claims, source.index);
+        case Kind::user: return values.user;
+        case Kind::room: return room;
+        case Kind::room_kind: return room.substr(0, room.find(':'));
+        case Kind::room_id: return room.substr(std::min(room.find(':') + 1, room.size()));
+    }
+    return {};
+}
+
+bool has_empty(const RuleSet::Parameters& parameters, std::string_view room, const RuleValues& values) {
+    return std::any_of(parameters.begin(), parameters.end(),
+                       [&](const VariableSource& source) { return value_of(source, room, values).empty(); });
 }
 
 }  // namespace
@@ -110,15 +129,7 @@ Result<Pattern> Pattern::compile(std::string_view text, const VariableResolver& 
 
 std::string_view Pattern::value_of(const Segment& segment, const RuleValues& values) const {
     if (segment.literal) return std::string_view(text_).substr(segment.begin, segment.size);
-    switch (segment.source.kind) {
-        case VariableSource::Kind::captured: return at(values.captured, segment.source.index);
-        case VariableSource::Kind::claim: return at(values.claims, segment.source.index);
-        case VariableSource::Kind::user: return values.user;
-        case VariableSource::Kind::room:
-        case VariableSource::Kind::room_kind:
-        case VariableSource::Kind::room_id: break;  // refused by compile()
-    }
-    return {};
+    return rooms::value_of(segment.source, {}, values);  // parts of the room are refused by compile()
 }
 
 bool Pattern::matches(std::string_view room, const RuleValues& values) const {
@@ -148,7 +159,9 @@ Verdict RuleSet::check(std::string_view room, const RuleValues& values,
         if (match_plain_pattern(pattern, room)) return {Verdict::By::token, 0};
     }
     for (std::size_t i = 0; i < rules_.size(); ++i) {
-        if (rules_[i].pattern.matches(room, values)) {
+        const Rule& rule = rules_[i];
+        if (rule.pattern.matches(room, values) &&
+            !(rule.parameters && has_empty(*rule.parameters, room, values))) {
             return {Verdict::By::rule, static_cast<std::uint32_t>(i)};
         }
     }
@@ -162,22 +175,9 @@ const RuleSet::Parameters* RuleSet::parameters(const Verdict& verdict) const {
 
 std::vector<std::string> lookup_values(const RuleSet::Parameters& parameters, std::string_view room,
                                        const RuleValues& values) {
-    using Kind = VariableSource::Kind;
-    const auto name = parse_room(room);
     std::vector<std::string> result;
     result.reserve(parameters.size());
-    for (const VariableSource& source : parameters) {
-        std::string_view value;
-        switch (source.kind) {
-            case Kind::captured: value = at(values.captured, source.index); break;
-            case Kind::claim: value = at(values.claims, source.index); break;
-            case Kind::user: value = values.user; break;
-            case Kind::room: value = room; break;
-            case Kind::room_kind: value = name ? name->kind : value; break;
-            case Kind::room_id: value = name ? name->id : value; break;
-        }
-        result.emplace_back(value);
-    }
+    for (const VariableSource& source : parameters) result.emplace_back(value_of(source, room, values));
     return result;
 }
 

@@ -94,7 +94,8 @@ public:
     using Parameters = std::vector<VariableSource>;
 
     void add(Pattern pattern) { rules_.push_back({std::move(pattern), std::nullopt}); }
-    // A match is not enough: somebody is asked (core/lookup.hpp), with the values of `parameters`.
+    // A match is not enough: somebody is asked (core/lookup.hpp), with the values of `parameters`. Where
+    // one of them is empty it is no match.
     void add(Pattern pattern, Parameters parameters) {
         rules_.push_back({std::move(pattern), std::move(parameters)});
     }
@@ -116,7 +117,7 @@ private:
     std::vector<Rule> rules_;
 };
 
-// What the parameters of a rule hold for this room. An empty value stays empty.
+// What the parameters of a rule hold for this room. REQUIRES: is_room(room).
 [[nodiscard]] std::vector<std::string> lookup_values(const RuleSet::Parameters& parameters,
                                                      std::string_view room, const RuleValues& values);
 
