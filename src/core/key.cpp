@@ -65,6 +65,12 @@ Shape shape_of(Algorithm algorithm) {
     return {nullptr, nullptr, nullptr, 0};
 }
 
+std::size_t signature_size(Algorithm algorithm, const EVP_PKEY* pkey) {
+    // Of an EC key it would be the most that DER takes.
+    if (key_family(algorithm) == KeyFamily::ec) return 2 * shape_of(algorithm).number;
+    return static_cast<std::size_t>(EVP_PKEY_get_size(pkey));
+}
+
 const unsigned char* bytes_of(std::string_view text) {
     return reinterpret_cast<const unsigned char*>(text.data());
 }
@@ -237,6 +243,7 @@ Result<Key> Key::from_pkey(Algorithm algorithm, Pkey pkey, std::string kid) {
     if (auto error = check_pkey(algorithm, pkey.get())) return *error;
 
     Key key(algorithm, std::move(kid));
+    key.signature_size_ = signature_size(algorithm, pkey.get());
     key.verifier_.reset(EVP_MD_CTX_new());
     if (!key.verifier_) return out_of_memory();
     EVP_PKEY_CTX* context = nullptr;  // belongs to the verifier
@@ -272,10 +279,10 @@ Key::Verdict Key::verify_mac(std::string_view signed_text, std::string_view mac)
 }
 
 Key::Verdict Key::verify_signature(std::string_view signed_text, std::string_view signature) const {
-    const std::size_t number = shape_of(algorithm_).number;
+    // OpenSSL leaves that to us: PSS takes an RSA signature without its leading zeros (RFC 8017 section 8.1.2).
+    if (signature.size() != signature_size_) return Verdict::bad;
     DerSignature der;
-    if (number != 0) {
-        if (signature.size() != 2 * number) return Verdict::bad;
+    if (key_family(algorithm_) == KeyFamily::ec) {
         der = der_signature(signature);
         signature = {reinterpret_cast<const char*>(der.bytes.data()), der.size};
     }

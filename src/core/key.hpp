@@ -46,8 +46,8 @@ public:
     [[nodiscard]] Algorithm algorithm() const { return algorithm_; }
     [[nodiscard]] const std::string& kid() const { return kid_; }  // empty: none
 
-    // `signature` as decoded from the token: for ES* the two numbers r and s of RFC 7518 section
-    // 3.4, of exactly the length that the curve gives.
+    // `signature` as decoded from the token, of exactly the length that the key gives; for ES* the two
+    // numbers r and s of RFC 7518 section 3.4.
     [[nodiscard]] Verdict verify(std::string_view signed_text, std::string_view signature) const;
 
 private:
@@ -66,6 +66,7 @@ private:
     std::string kid_;
     std::unique_ptr<evp_mac_ctx_st, MacFree> mac_;         // HS*: keyed
     std::unique_ptr<evp_md_ctx_st, DigestFree> verifier_;  // others: initialised, no input yet
+    std::size_t signature_size_ = 0;                       // others: that of every signature
 };
 
 // A kid that may be compared and written into a message: 1..kMaxKid bytes of printable ASCII.
