@@ -1,15 +1,16 @@
 // The nodes of a Redis cluster: the map of its slots, learnt from any node that answers, and learnt again
 // when a node sends us elsewhere, is lost, or takes a subscription back.
 //
-// The map is asked for over a link of its own, which tries known masters first and then the servers that
-// the configuration names. Redis 7 and later hear and publish in the slot's own node (sharded pub/sub);
-// before, every node hears everything.
+// Its guide is one of the known masters, and where those fail one of the servers that the configuration
+// names. Redis 7 and later hear and publish in the slot's own node (sharded pub/sub); before, every node
+// hears everything.
 #include <algorithm>
 #include <array>
 #include <map>
 #include <utility>
 #include <vector>
 
+#include "store/redis_guide.hpp"
 #include "store/redis_servers.hpp"
 #include "store/redis_slots.hpp"
 
@@ -20,20 +21,18 @@ constexpr std::uint64_t kRefreshMs = 10000;  // also when nobody complains
 constexpr std::uint64_t kSoonMs = 50;        // complaints come in crowds
 constexpr unsigned kFirstSharded = 7;
 
-class Cluster final : public RedisServers, private RedisLink::Handler {
+class Cluster final : public RedisServers, private RedisGuide::Handler {
 public:
     Cluster(Reactor& reactor, const RedisTarget& target, std::string_view me, RedisServers::Handler& handler)
         : reactor_(reactor),
           target_(target),
           me_(me),
           handler_(handler),
-          link_(reactor, map_login(target), *this),
-          ask_(reactor.timer([this] { open(); })),
+          guide_(reactor, login_of(target), "cluster node", *this),
           drop_(reactor.timer([this] { dropped_.clear(); })),
-          alive_(std::make_shared<int>(0)),
           slots_(kRedisSlots, nullptr) {}
 
-    void start() override { open(); }
+    void start() override { guide_.ask(); }
     RedisNode* node_of(std::string_view key) override { return slots_[redis_slot(key)]; }
     bool known() const override { return known_; }
     void each(const std::function<void(RedisNode&)>& visit) override {
@@ -43,7 +42,7 @@ public:
         }
     }
     void look_again() override {
-        if (link_.down()) ask_in(kSoonMs + reactor_.random() % kSoonMs);
+        if (guide_.link().down()) guide_.ask_in(kSoonMs + reactor_.random() % kSoonMs);
     }
     RedisNode* follow(const RedisRedirect& redirect, const RedisNode& from) override {
         const std::string& host = redirect.host.empty() ? from.address().host : redirect.host;
@@ -55,50 +54,24 @@ public:
     }
 
 private:
-    // Any node has the map, replicas too.
-    static RedisLogin map_login(const RedisTarget& target) {
-        RedisLogin login = login_of(target);
-        login.asks_replication = false;
-        return login;
-    }
     static std::string place_text(const std::string& host, std::uint16_t port) {
         return host + ' ' + std::to_string(port);
     }
 
-    // Not later than it is due already: complaints would put it off.
-    void ask_in(std::uint64_t ms) {
-        const std::uint64_t at = reactor_.now_ms() + ms;
-        if (ask_->armed() && ask_at_ <= at) return;
-        ask_at_ = at;
-        ask_->arm(ms);
-    }
-
-    void open() {
-        if (!link_.down()) return;
-        // First whoever has just been told of, then the servers of the configuration, in turn.
-        std::vector<Address> candidates;
+    Address choose_guide(std::size_t failures) override {
+        std::vector<Address> known;
         for (const auto& [place, node] : nodes_) {
-            if (node->commands_up()) candidates.push_back(node->address());
+            if (node->commands_up()) known.push_back(node->address());
         }
-        std::rotate(candidates.begin(),
-                    candidates.begin() + static_cast<std::ptrdiff_t>(
-                                             candidates.empty() ? 0 : reactor_.random() % candidates.size()),
-                    candidates.end());
-        for (const Address& seed : target_.servers) candidates.push_back(seed);
-        asked_ = candidates[next_ % candidates.size()];
-        if (!asked_.sockaddr.empty() && !reactor_.resolves()) return link_.open(asked_);
-        reactor_.resolve(asked_.host, asked_.port, alive_, [this](Result<std::vector<std::string>> found) {
-            if (!link_.down()) return;
-            if (found && !found->empty()) asked_.sockaddr = found->front();
-            if (asked_.sockaddr.empty()) return on_down(link_, "its name has no address");
-            link_.open(asked_);
-        });
+        const std::size_t turn = failures % (known.size() + target_.servers.size());
+        if (turn >= known.size()) return target_.servers[turn - known.size()];
+        return known[(reactor_.random() + turn) % known.size()];
     }
 
-    void on_up(RedisLink&, std::string_view) override {
+    void on_guide_up(RedisLink& link) override {
         const std::array<std::string_view, 2> info = {"INFO", "server"};
         const std::array<std::string_view, 2> slots = {"CLUSTER", "SLOTS"};
-        bool taken = link_.command(info, [this](std::optional<Reply> reply) {
+        bool taken = link.command(info, [this](std::optional<Reply> reply) {
             if (!reply || known_) return;
             unsigned major = 0;
             for (const char c : info_field(reply->text(), "redis_version")) {
@@ -107,26 +80,20 @@ private:
             }
             sharded_ = major >= kFirstSharded;
         });
-        taken = taken && link_.command(slots, [this](std::optional<Reply> reply) {
+        taken = taken && link.command(slots, [this](std::optional<Reply> reply) {
             if (reply) on_slots(*reply);
         });
-        if (!taken) link_.fail("full");
+        if (!taken) link.fail("full");
     }
 
-    void on_push(RedisLink&, Reply) override {}
-
-    void on_down(RedisLink&, std::string_view why) override {
-        ++next_;
-        ask_in(backoff_.next(reactor_.random()));
-        tell("cluster node \"" + asked_.text() + "\": " + std::string(why));
-    }
+    void on_guide_push(Reply) override {}
 
     // [ [ first, last, [ host, port, … ] of the master, … of replicas ], … ]
     void on_slots(Reply reply) {
-        if (reply.is_error()) return link_.fail(reply.text());
-        if (reply.size() == 0) return link_.fail("it has no slots");
+        RedisLink& link = guide_.link();
+        if (reply.is_error()) return link.fail(reply.text());
+        if (reply.size() == 0) return link.fail("it has no slots");
         std::vector<RedisNode*> slots(kRedisSlots, nullptr);
-        std::map<std::string, std::uint16_t> first_slot;  // of each place
         std::string unresolved;
         for (std::size_t i = 0; i < reply.size(); ++i) {
             const std::int64_t first = reply[i][0].integer().value_or(-1);
@@ -134,9 +101,10 @@ private:
             const Reply master = reply[i][2];
             std::string host(master[0].text());
             const std::int64_t port = master[1].integer().value_or(0);
-            if (host.empty() || host == "?") host = asked_.host;  // it does not know its own address
+            // It may not know its own address.
+            if (host.empty() || host == "?") host = guide_.address().host;
             if (first < 0 || last < first || last >= kRedisSlots || port < 1 || port > 65535) {
-                return link_.fail("its map of slots makes no sense");
+                return link.fail("its map of slots makes no sense");
             }
             RedisNode* node =
                 node_for(host, static_cast<std::uint16_t>(port), static_cast<std::uint16_t>(first));
@@ -145,16 +113,16 @@ private:
                 slots[static_cast<std::size_t>(slot)] = node;
         }
         if (!unresolved.empty()) {
-            tell("the cluster names its node \"" + unresolved + "\": names need a \"resolver\" in http{}");
+            guide_.tell("the cluster names its node \"" + unresolved +
+                        "\": names need a \"resolver\" in http{}");
         } else {
-            tell({});
+            guide_.tell({});
         }
         slots_ = std::move(slots);
         known_ = true;
-        backoff_.reset();
-        next_ = 0;
-        link_.close();
-        ask_in(kRefreshMs);
+        guide_.note_answer();
+        link.close();
+        guide_.ask_in(kRefreshMs);
         check_probes();
         drop_unused();
         handler_.on_map_changed();
@@ -208,28 +176,15 @@ private:
         }
     }
 
-    void tell(std::string trouble) {
-        if (trouble == trouble_) return;
-        trouble_ = std::move(trouble);
-        if (!trouble_.empty()) reactor_.log(LogLevel::warn, "redis: " + trouble_);
-    }
-
     Reactor& reactor_;
     RedisTarget target_;
     const std::string me_;
     RedisServers::Handler& handler_;
-    RedisLink link_;
-    Address asked_;
-    std::size_t next_ = 0;
-    Backoff backoff_{100, 1000};
-    std::unique_ptr<Timer> ask_;
-    std::uint64_t ask_at_ = 0;
+    RedisGuide guide_;
     std::unique_ptr<Timer> drop_;
-    std::shared_ptr<int> alive_;
     std::vector<RedisNode*> slots_;  // of all slots, the node that has it; null: none
     std::map<std::string, std::unique_ptr<RedisNode>> nodes_;
     std::vector<std::unique_ptr<RedisNode>> dropped_;
-    std::string trouble_;
     bool known_ = false;
     bool sharded_ = false;
 };

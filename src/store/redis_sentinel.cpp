@@ -1,10 +1,11 @@
 // The master that sentinels name: asked for when it is looked for, and followed by +switch-master.
 //
-// One link to one sentinel at a time, the next one after each failure. A subscribed link takes no more
-// questions, so a new question is a new link.
+// Its guide is one sentinel at a time. A subscribed link takes no more questions, so a new question is a new
+// link.
 #include <array>
 #include <utility>
 
+#include "store/redis_guide.hpp"
 #include "store/redis_servers.hpp"
 
 namespace rooms {
@@ -13,7 +14,7 @@ namespace {
 constexpr std::uint64_t kAskAgainMs = 500;  // no new question sooner
 constexpr std::uint64_t kPingEveryMs = 2000;
 
-class Sentinels final : public RedisServers, private RedisLink::Handler {
+class Sentinels final : public RedisServers, private RedisGuide::Handler {
 public:
     Sentinels(Reactor& reactor, const RedisTarget& target, std::string_view me,
               RedisServers::Handler& handler)
@@ -23,22 +24,19 @@ public:
           probe_(target.prefix + ":{probe}:" + std::string(me)),
           handler_(handler),
           next_(reactor.random() % target.servers.size()),
-          link_(reactor, sentinel_login(target), *this),
-          again_(reactor.timer([this] { open(); })),
-          ping_(reactor.timer([this] { ping(); })),
-          alive_(std::make_shared<int>(0)) {}
+          guide_(reactor, sentinel_login(target), "sentinel", *this),
+          ping_(reactor.timer([this] { ping(); })) {}
 
-    void start() override { open(); }
+    void start() override { guide_.ask(); }
     RedisNode* node_of(std::string_view) override { return node_.get(); }
     bool known() const override { return node_ != nullptr; }
     void each(const std::function<void(RedisNode&)>& visit) override {
         if (node_) visit(*node_);
     }
     void look_again() override {
-        if (again_->armed() || !link_.up()) return;  // it is being asked
-        ping_->disarm();
-        link_.close();
-        again_->arm(kAskAgainMs);
+        if (!guide_.link().up()) return;  // it is being asked
+        guide_.link().close();
+        guide_.ask_in(kAskAgainMs);
     }
 
 private:
@@ -46,57 +44,47 @@ private:
     static RedisLogin sentinel_login(const RedisTarget& target) {
         RedisLogin login;
         login.tls = target.tls;
-        login.asks_replication = false;
         return login;
     }
 
-    void open() {
-        if (!link_.down()) return;
-        Address& sentinel = target_.servers[next_];
-        if (sentinel.sockaddr.empty() || reactor_.resolves()) {
-            reactor_.resolve(sentinel.host, sentinel.port, alive_,
-                             [this, &sentinel](Result<std::vector<std::string>> found) {
-                                 if (!link_.down()) return;
-                                 if (found && !found->empty()) sentinel.sockaddr = found->front();
-                                 if (sentinel.sockaddr.empty())
-                                     return on_down(link_, "its name has no address");
-                                 link_.open(sentinel);
-                             });
-            return;
-        }
-        link_.open(sentinel);
+    Address choose_guide(std::size_t failures) override {
+        if (failures != 0) next_ = (next_ + 1) % target_.servers.size();
+        return target_.servers[next_];
     }
 
-    void on_up(RedisLink&, std::string_view) override {
+    void on_guide_up(RedisLink& link) override {
         const std::array<std::string_view, 3> ask = {"SENTINEL", "get-master-addr-by-name", target_.master};
-        const bool taken = link_.command(ask, [this](std::optional<Reply> reply) {
+        const bool taken = link.command(ask, [this](std::optional<Reply> reply) {
             if (reply) on_master(*reply);
         });
-        if (!taken) link_.fail("full");
+        if (!taken) link.fail("full");
     }
 
     void on_master(Reply reply) {
-        if (reply.is_error()) return link_.fail(reply.text());
-        if (reply.size() != 2) return link_.fail("it knows no master \"" + target_.master + "\"");
-        backoff_.reset();
-        tell({});
+        RedisLink& link = guide_.link();
+        if (reply.is_error()) return link.fail(reply.text());
+        if (reply.size() != 2) return link.fail("it knows no master \"" + target_.master + "\"");
+        guide_.note_answer();
+        guide_.tell({});
         const std::array<std::string_view, 2> words = {"SUBSCRIBE", "+switch-master"};
-        const bool taken = link_.command(words, [this](std::optional<Reply> answer) {
-            if (answer && answer->is_error()) link_.fail(answer->text());
+        const bool taken = link.command(words, [&link](std::optional<Reply> answer) {
+            if (answer && answer->is_error()) link.fail(answer->text());
         });
-        if (!taken) return link_.fail("full");
+        if (!taken) return link.fail("full");
         ping_->arm(kPingEveryMs);
         follow_master(reply[0].text(), reply[1].integer().value_or(0));
     }
 
     // A sentinel that is gone without a word would leave us with what it said last.
     void ping() {
+        RedisLink& link = guide_.link();
+        if (!link.up()) return;
         ping_->arm(kPingEveryMs);
         const std::array<std::string_view, 1> words = {"PING"};
-        if (link_.up() && !link_.command(words, nullptr)) link_.fail("full");
+        if (!link.command(words, nullptr)) link.fail("full");
     }
 
-    void on_push(RedisLink&, Reply push) override {
+    void on_guide_push(Reply push) override {
         // "NAME OLD-IP OLD-PORT NEW-IP NEW-PORT"
         std::array<std::string_view, 5> words;
         std::string_view rest = push[2].text();
@@ -115,8 +103,8 @@ private:
         if (host.empty() || port < 1 || port > 65535) return;
         auto address = learnt_address(reactor_, host, static_cast<std::uint16_t>(port));
         if (!address) {
-            tell("sentinels name the master \"" + std::string(host) +
-                 "\": names need a \"resolver\" in http{}");
+            guide_.tell("sentinels name the master \"" + std::string(host) +
+                        "\": names need a \"resolver\" in http{}");
             return;
         }
         if (node_) return node_->move_to(std::move(*address));
@@ -127,33 +115,15 @@ private:
         handler_.on_map_changed();
     }
 
-    void on_down(RedisLink&, std::string_view why) override {
-        ping_->disarm();
-        again_->arm(backoff_.next(reactor_.random()));
-        const std::size_t asked = std::exchange(next_, (next_ + 1) % target_.servers.size());
-        tell("sentinel \"" + target_.servers[asked].text() + "\": " + std::string(why));
-    }
-
-    // Each change of state is told once.
-    void tell(std::string trouble) {
-        if (trouble == trouble_) return;
-        trouble_ = std::move(trouble);
-        if (!trouble_.empty()) reactor_.log(LogLevel::warn, "redis: " + trouble_);
-    }
-
     Reactor& reactor_;
     RedisTarget target_;
     const std::string me_;
     const std::string probe_;
     RedisServers::Handler& handler_;
     std::size_t next_;
-    RedisLink link_;
+    RedisGuide guide_;
     std::unique_ptr<RedisNode> node_;
-    Backoff backoff_{100, 1000};
-    std::unique_ptr<Timer> again_;
     std::unique_ptr<Timer> ping_;
-    std::shared_ptr<int> alive_;
-    std::string trouble_;
 };
 
 }  // namespace

@@ -157,6 +157,7 @@ public:
     std::vector<std::shared_ptr<FakeLine>> lines;  // all that there were
     std::map<std::string, std::vector<std::string>> names;
     bool has_resolver = false;
+    bool answers_look_ups = true;
     bool held = false;
     std::vector<std::string> looked_up;
     std::vector<std::string> logs;
@@ -280,7 +281,7 @@ private:
     }
 
     void answer_look_ups() {
-        while (!look_ups_.empty()) {
+        while (answers_look_ups && !look_ups_.empty()) {
             LookUp look_up = std::move(look_ups_.front());
             look_ups_.pop_front();
             looked_up.push_back(look_up.name);
