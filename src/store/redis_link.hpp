@@ -70,6 +70,8 @@ public:
     // When something was received last (steady clock).
     [[nodiscard]] std::uint64_t received_ms() const { return received_; }
     [[nodiscard]] bool down() const { return state_ == State::down; }
+    // Commands without a reply.
+    [[nodiscard]] std::size_t pending() const { return pending_.size(); }
 
     // false: not taken (the link is down or full), `done` is not called. While the link is opening the
     // command waits for the login.

@@ -56,8 +56,10 @@ void RedisNode::stop() {
 
 void RedisNode::set_probe(std::string channel) {
     if (subscriptions_ready_) {
-        const bool taken = subscribe(channel, [this](bool good, std::string_view why) {
-            if (!good) subscriptions_.fail(why);
+        const std::array<std::string_view, 2> words = {options_.sharded ? "SSUBSCRIBE" : "SUBSCRIBE",
+                                                       channel};
+        const bool taken = subscriptions_.command(words, [this](std::optional<Reply> reply) {
+            if (reply && reply->is_error()) subscriptions_.fail(reply->text());
         });
         if (!taken) subscriptions_.fail("full");
         unsubscribe(options_.probe);
@@ -190,6 +192,7 @@ void RedisNode::note_recovery() {
 }
 
 bool RedisNode::subscribe(std::string_view channel, std::function<void(bool, std::string_view)> done) {
+    if (subscriptions_.pending() >= kMostSubscribing) return false;
     const std::array<std::string_view, 2> words = {options_.sharded ? "SSUBSCRIBE" : "SUBSCRIBE", channel};
     return subscriptions_.command(words, [done = std::move(done)](std::optional<Reply> reply) {
         if (reply) done(!reply->is_error(), reply->text());

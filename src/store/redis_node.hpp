@@ -48,6 +48,8 @@ public:
 
     static constexpr std::uint64_t kProbeEveryMs = 2000;
     static constexpr std::uint64_t kDeafMs = 3000;  // without a word heard
+    // The rest of the pipeline is for channels that are left meanwhile: those cannot wait.
+    static constexpr std::size_t kMostSubscribing = RedisLink::kMaxPending / 2;
 
     RedisNode(Reactor& reactor, Address address, Options options, Handler& handler);
     ~RedisNode();

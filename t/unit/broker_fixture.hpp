@@ -17,7 +17,7 @@ namespace redis_test {
 inline const std::string kEvents = "rooms:{session:42}:events";
 
 struct BrokerFixture {
-    BrokerFixture() {
+    explicit BrokerFixture(std::size_t zone_bytes = 1 << 20) : shared(zone_bytes) {
         const auto target = parse_redis_url("redis://10.0.0.1");
         assert_true(target.ok());
         broker =
@@ -126,7 +126,7 @@ struct BrokerFixture {
 
     FakeReactor reactor;
     FakeRedis redis{reactor};
-    zone_test::SharedZone shared{1 << 20};
+    zone_test::SharedZone shared;
     unsigned slot = zone_test::claim(shared.zone);
     RecordingSink sink;
     RecordingMeter meter;

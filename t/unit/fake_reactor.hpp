@@ -95,6 +95,8 @@ public:
             for (std::size_t i = 0; i < reply->size(); ++i) words.emplace_back((*reply)[i].text());
         }
     }
+    // The same, as octets: a crowd of them would take long to read.
+    std::string take_octets() { return std::exchange(written_, {}); }
     // "AUTH pw; INFO replication"
     std::string take_text() {
         std::string all;
