@@ -96,6 +96,7 @@ private:
     void note_published(const std::string& base, const RedisClaim& claim);
 
     void tick();
+    void ask_refusing(RedisNode& node);
     void check_later(const RoomPtr& room, std::uint64_t after_ms);
     void check_due();
     // `strict`: after a reconnect, where nothing can be under way.

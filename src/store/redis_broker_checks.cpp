@@ -23,7 +23,10 @@ void RedisBroker::tick() {
     std::uint64_t refused = 0;
     servers_->each([&](RedisNode& node) {
         heard = std::min(heard, node.heard_ms());
-        if (node.refusing_since_ms() != 0) refused = node.refusing_since_ms();
+        const std::uint64_t since = node.refusing_since_ms();
+        if (since == 0) return;
+        refused = refused == 0 ? since : std::min(refused, since);
+        ask_refusing(node);
     });
     if (!servers_->known()) heard = started_;
     on_state_(heard, refused);
@@ -50,6 +53,22 @@ void RedisBroker::tick() {
     for (const std::string& base : std::exchange(unforgotten_, {})) forget_members(base);
     if (std::exchange(judge_again_, false)) judge_all();
     check_due();
+}
+
+// Whether it still does: nobody else may ask, for a host that says it is ill is spared. A write and a script,
+// which are refused for reasons of their own, of a room that is not there, in a slot of the node's.
+void RedisBroker::ask_refusing(RedisNode& node) {
+    const std::string meta = node.probe() + ":meta";
+    const std::string mine = node.probe() + ":at";
+    const std::string lease = node.probe() + ":alive";
+    const std::array<std::string_view, 5> write = {"SET", lease, "1", "PX", "1000"};
+    const bool taken = node.command(write, [&node](std::optional<Reply> reply) {
+        if (reply && reply->is_error() && !parse_redirect(reply->text())) node.note_refusal(reply->text());
+    });
+    if (!taken) return;
+    const std::array<std::string_view, 2> keys = {meta, mine};
+    const std::array<std::string_view, 4> arguments = {node.fence(), "", "0", ""};
+    calls_.run_at(node, Script::check, keys, arguments, nullptr);
 }
 
 void RedisBroker::check_later(const RoomPtr& room, std::uint64_t after_ms) {

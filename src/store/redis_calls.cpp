@@ -144,6 +144,7 @@ void RedisCalls::on_error(RedisNode& node, const std::shared_ptr<Call>& call, st
         if (again) return send(node, call, false);
     }
     if (const auto redirect = parse_redirect(error)) {
+        node.note_success();  // it refuses nothing
         RedisNode* other = servers_.follow(*redirect, node);
         if (other != nullptr && again && !call->key.empty()) return send(*other, call, redirect->ask);
         return finish(*call, {std::nullopt, "the slot of the room is moving", false, &node});

@@ -17,8 +17,9 @@ namespace redis_test {
 inline const std::string kEvents = "rooms:{session:42}:events";
 
 struct BrokerFixture {
-    explicit BrokerFixture(std::size_t zone_bytes = 1 << 20) : shared(zone_bytes) {
-        const auto target = parse_redis_url("redis://10.0.0.1");
+    explicit BrokerFixture(std::size_t zone_bytes = 1 << 20, const char* url = "redis://10.0.0.1")
+        : shared(zone_bytes) {
+        const auto target = parse_redis_url(url);
         assert_true(target.ok());
         broker =
             std::make_unique<RedisBroker>(RedisBroker::Parts{reactor, shared.zone, slot, sink, meter,
