@@ -37,7 +37,8 @@ ROOMS_REPLACED void operator delete[](void* memory, std::size_t) noexcept { std:
 ROOMS_REPLACED void operator delete(void* memory, const std::nothrow_t&) noexcept { std::free(memory); }
 ROOMS_REPLACED void operator delete[](void* memory, const std::nothrow_t&) noexcept { std::free(memory); }
 
-// False under valgrind: a test that counts on failures skips itself.
+// False where valgrind puts its own in the place of these, which t/00_unit.t tells it not to do: a test that
+// counts on failures skips itself.
 inline bool allocations_can_fail() {
     allocations_left = 0;
     void* const memory = ::operator new(1, std::nothrow);

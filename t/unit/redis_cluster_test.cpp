@@ -1,4 +1,4 @@
-// The map of a cluster's slots: learnt, learnt again, and what a worker says of itself while slots move.
+// The map of a cluster's slots: learnt, learnt again in time, and corrected by redirections.
 #include <array>
 #include <memory>
 #include <string>
@@ -6,7 +6,6 @@
 
 #include "fake_redis.hpp"
 #include "store/redis_servers.hpp"
-#include "store/redis_slots.hpp"
 
 #include "cmocka.hpp"
 
