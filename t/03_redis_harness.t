@@ -11,8 +11,12 @@ import threading
 import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from rooms import SCALE, jwt, ledger, nginx, tap, wait_until, ws                     # noqa: E402
+from rooms.cluster import Cluster, slot_of                                           # noqa: E402
 from rooms.load import Acknowledged, Publisher, Swarm                                # noqa: E402
-from rooms.redis import Cluster, Proxy, Redis, ReplyError, Resp, Sentinels, slot_of   # noqa: E402
+from rooms.proxy import Proxy                                                        # noqa: E402
+from rooms.redis import Redis                                                        # noqa: E402
+from rooms.resp import ReplyError, Resp                                              # noqa: E402
+from rooms.sentinels import Sentinels                                                # noqa: E402
 
 # They take their time to find together.
 cluster = Cluster(wait=False)
@@ -98,7 +102,7 @@ def _():
 
 @tap.case("what a test leaves behind ends with it, even when it is killed")
 def _():
-    script = ("import sys, os; sys.path.insert(0, sys.argv[1]); from rooms.redis import Redis, Proxy\n"
+    script = ("import sys, os; sys.path.insert(0, sys.argv[1]); from rooms.redis import Redis; from rooms.proxy import Proxy\n"
               "redis = Redis(); proxy = Proxy(redis); print(redis.pid, proxy.process.pid, redis.dir, flush=True); input()")
     child = subprocess.Popen([sys.executable, "-c", script, os.path.dirname(os.path.dirname(nginx.__file__))],
                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -10,8 +10,11 @@ import threading
 import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from rooms import ROOT, SCALE, http, jwt, tap, wait_until, ws         # noqa: E402
+from rooms.cluster import Cluster, slot_of                            # noqa: E402
 from rooms.nginx import Nginx                                         # noqa: E402
-from rooms.redis import Cluster, Proxy, Redis, Resp, Sentinels, slot_of   # noqa: E402
+from rooms.redis import Redis                                         # noqa: E402
+from rooms.resp import Resp                                           # noqa: E402
+from rooms.sentinels import Sentinels                                 # noqa: E402
 
 LOCATIONS = """
     location = /ws      { rooms; rooms_jwt_key HS256 @DIR@/secret; rooms_allow *; rooms_rate 5000/10s; }

@@ -8,8 +8,9 @@ import sys
 import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from rooms import ROOT, SCALE, http, jwt, tap, ws          # noqa: E402
-from rooms.nginx import Nginx                               # noqa: E402
-from rooms.redis import Redis, ReplyError                   # noqa: E402
+from rooms.nginx import Nginx                              # noqa: E402
+from rooms.redis import Redis                              # noqa: E402
+from rooms.resp import ReplyError                          # noqa: E402
 
 redis = Redis()
 server = Nginx("""

@@ -26,9 +26,12 @@ import tempfile
 import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "lib"))
 from rooms import SCALE, jwt, ledger, wait_until                                  # noqa: E402
+from rooms.cluster import Cluster, slot_of                                        # noqa: E402
 from rooms.load import Publisher, Swarm                                           # noqa: E402
 from rooms.nginx import Nginx                                                     # noqa: E402
-from rooms.redis import Cluster, Proxy, Redis, Sentinels, slot_of                 # noqa: E402
+from rooms.proxy import Proxy                                                     # noqa: E402
+from rooms.redis import Redis                                                     # noqa: E402
+from rooms.sentinels import Sentinels                                             # noqa: E402
 
 LOCATIONS = """
     location = /ws      { rooms; rooms_jwt_key HS256 @DIR@/secret; rooms_allow session:*; rooms_drain 1s; }
