@@ -11,6 +11,7 @@ import sys
 import tempfile
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from rooms import ROOT, tap                               # noqa: E402
+from rooms.nginx import free_port                         # noqa: E402
 
 NGX_SRC = pathlib.Path(os.environ.get("NGX_SRC", "/usr/share/nginx/src"))
 
@@ -104,12 +105,6 @@ def _():
         (machine.dir / "apt-get").write_text("#!/bin/sh\n")
         machine.build("--install-as-root", "nginx")
         tap.ok(not machine.policy.exists(), "policy-rc.d is gone")
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @tap.case("a busy port is named, with the command that takes another")

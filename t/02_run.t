@@ -12,14 +12,13 @@ import sys
 import urllib.request
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from rooms import ASAN, ROOT, TIMEOUT, tap, wait_until    # noqa: E402
+from rooms.nginx import free_port                         # noqa: E402
 import websockets                                         # noqa: E402  python3-websockets, as the output suggests
 
 
 class Demo:
     def __init__(self):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.process = subprocess.Popen([f"{ROOT}/demo/run"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                         stderr=subprocess.STDOUT, text=True, start_new_session=True,
                                         env=dict(os.environ, PORT=str(self.port)))

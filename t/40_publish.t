@@ -6,8 +6,10 @@ import re
 import sys
 import threading
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from rooms import http, jwt, tap, wait_until, ws          # noqa: E402
+from rooms import http, jwt, tap, wait_until              # noqa: E402
+from rooms.backend import event                           # noqa: E402
 from rooms.nginx import Nginx                             # noqa: E402
+from rooms.page import new_room, open_page                # noqa: E402
 from rooms.wire import Wire                               # noqa: E402
 
 SECRETS = ("the first secret of a backend, long enough", "the second one, which comes with the rotation")
@@ -42,25 +44,6 @@ small = Nginx(name="a small zone", http="rooms_zone small:1m;", locations="""
 """)
 
 URLENCODED = "application/x-www-form-urlencoded"
-rooms_made = 0
-
-
-def new_room(kind="session"):
-    """A room that no other case uses: its offsets begin at 1."""
-    global rooms_made
-    rooms_made += 1
-    return f"{kind}:{rooms_made}"
-
-
-def member(*rooms, worker=None):
-    """A page that is in these rooms."""
-    options = dict(token=jwt.mint(sub="u1"))
-    page = ws.connect_to_worker(server, worker, "/ws", **options) if worker else ws.connect(server, "/ws", **options)
-    page.expect(type="connected")
-    for room in rooms:
-        page.send_json(type="subscribe", room=room)
-        page.expect(type="subscribed", room=room)
-    return page
 
 
 def error_of(response, status, code):
@@ -76,16 +59,12 @@ def post(body, path="/publish", headers=(), content_type="application/json"):
     return http.publish(server, body, path=path, headers=headers, content_type=content_type, expect=None)
 
 
-def event(room, number=1, **more):
-    return dict({"room": room, "type": "x", "data": {"n": number}}, **more)
-
-
 # --- what is sent, and what arrives
 
 @tap.case("an event reaches the members of its room with type, room, offset and timestamp")
 def _():
     room = new_room()
-    with member(room) as page:
+    with open_page(server, room) as page:
         response = post(event(room))
         tap.is_(response.status, 200, "status")
         tap.is_(response.get("Content-Type"), "application/json", "Content-Type")
@@ -106,7 +85,7 @@ def _():
 @tap.case("what curl -d sends is taken, and so is a body without a type or with a charset")
 def _():
     room = new_room()
-    with member(room) as page:
+    with open_page(server, room) as page:
         for number, kind in enumerate((URLENCODED, None, "application/json; charset=utf-8", "Application/JSON",
                                        "application/json;charset=utf-8"), 1):
             tap.is_(post(event(room, number), content_type=kind).status, 200, f"status for {kind}")
@@ -116,7 +95,7 @@ def _():
 @tap.case("data may be left out")
 def _():
     room = new_room("build")
-    with member(room) as page:
+    with open_page(server, room) as page:
         tap.is_(post({"room": room, "type": "build:progress"}).status, 200, "status")
         page.expect(type="build:progress", buildId=room.split(":")[1], offset=1)
 
@@ -125,7 +104,7 @@ def _():
 def _():
     a, b, c = new_room(), new_room("ticket"), new_room()
     post(event(b))
-    with member(a, c) as page, member(b) as other:
+    with open_page(server, a, c) as page, open_page(server, b) as other:
         answer = post({"rooms": [a, b, c, a], "type": "x", "data": {"n": 9}})
         tap.is_(answer.status, 200, "status")
         results = answer.json["results"]
@@ -143,7 +122,7 @@ def batch_case(name, body_of, content_type):
     def _():
         a, b = new_room(), new_room()
         items = [event(a, 1), event(b, 2), event(a, 3)]
-        with member(a, b) as page:
+        with open_page(server, a, b) as page:
             response = post(body_of(items), content_type=content_type)
             tap.is_(response.status, 200, f"status of {response!r}")
             tap.is_([(r["room"], r["offset"]) for r in response.json["results"]], [(a, 1), (b, 1), (a, 2)], "results")
@@ -176,7 +155,7 @@ def _():
 @tap.case("in a batch the good ones are sent, the bad one has its error, and the status is the worst one's")
 def _():
     room = new_room()
-    with member(room) as page:
+    with open_page(server, room) as page:
         post(event(room, 1, id="a"))
         page.expect(n=1)
         response = post([event(room, 2), event("nope"), event(room, 3, id="a"), event(room, 4)])
@@ -197,7 +176,7 @@ def _():
 @tap.case("all members on all workers get it, and `subscribers` counts them")
 def _():
     room = new_room()
-    pages = [member(room, worker=pid) for pid in server.workers() for _ in range(2)]
+    pages = [open_page(server, room, worker=pid) for pid in server.workers() for _ in range(2)]
     answer = post(event(room, 7)).json
     tap.is_(answer["subscribers"], len(pages), "subscribers")
     for page in pages:
@@ -216,7 +195,7 @@ def _():
     room = new_room()
     spelt = [' "a" : 1.0', '"b":12345678901234567890123', '"c":-0.0e-0', '"d":{ "x":[1 ,2,  {"type":"deep"} ] }',
              '"e":"\\u00e9\\/\\ud83d\\ude00 \\"q\\""', '"f":"é😀"', '"g":null', '"h":1E400']
-    with member(room) as page:
+    with open_page(server, room) as page:
         body = '{"room":"%s","type":"x","data":{%s}}' % (room, ",".join(spelt))
         tap.is_(post(body).status, 200, "status")
         text = page.recv_text()
@@ -231,7 +210,7 @@ def _():
     data = ('"type":"evil","room":"session:0","offset":99,"timestamp":1,"t\\u0079pe":"evil","\\u0072oom":"session:0",'
             '"off\\u0073et":99,"timest\\u0061mp":1,"kept":1')
     names = data.split(",")
-    with member(room) as page:
+    with open_page(server, room) as page:
         for number, part in enumerate(names[:8], 1):
             tap.is_(post('{"room":"%s","type":"x","data":{%s,"kept":1}}' % (room, part)).status, 200, part)
             text = page.recv_text()
@@ -245,7 +224,7 @@ def _():
 @tap.case("the room's id field is added unless data has it, the body's id wins over data's")
 def _():
     room = new_room("ticket")
-    with member(room) as page:
+    with open_page(server, room) as page:
         post({"room": room, "type": "x", "data": {"ticketId": "own"}})
         page.expect(ticketId="own")
         post({"room": room, "type": "x", "data": {"id": "data's"}})
@@ -261,7 +240,7 @@ def _():
 @tap.case("a repeated id is answered as the first time with duplicate:true, and sends nothing")
 def _():
     room = new_room()
-    with member(room) as page:
+    with open_page(server, room) as page:
         for name in ("id", "key"):
             first = post(event(room, **{name: "r-" + name})).json
             page.expect(type="x", offset=first["offset"])
@@ -274,7 +253,7 @@ def _():
 @tap.case("the same id with another body is 409, in another room it is another id")
 def _():
     a, b = new_room(), new_room()
-    with member(a, b) as page:
+    with open_page(server, a, b) as page:
         post(event(a, 1, id="same"))
         page.expect(room=a)
         error_of(post(event(a, 2, id="same")), 409, "conflict")
@@ -287,7 +266,7 @@ def _():
 def _():
     room = new_room()
     headers = {"Idempotency-Key": "from the header"}
-    with member(room) as page:
+    with open_page(server, room) as page:
         first = post(event(room), headers=headers).json
         tap.is_(post(event(room), headers=headers).json, dict(first, duplicate=True), "repeat")
         error_of(post(event(room, 2), headers=headers), 409, "conflict")
@@ -316,7 +295,7 @@ def _():
 def _():
     room = new_room()
     headers = {"Idempotency-Key": "batch"}
-    with member(room) as page:
+    with open_page(server, room) as page:
         first = post([event(room, 1), event(room, 1), event(room, 2)], headers=headers).json["results"]
         tap.is_([r["offset"] for r in first], [1, 2, 3], "offsets")
         again = post([event(room, 1), event(room, 1), event(room, 2)], headers=headers)
@@ -338,7 +317,7 @@ def _():
 def _():
     room = new_room()
     workers = server.workers()
-    pages = [member(room, worker=pid) for pid in workers]
+    pages = [open_page(server, room, worker=pid) for pid in workers]
     answers, lock = [], threading.Lock()
 
     def send():
@@ -439,7 +418,7 @@ def _():
 def _():
     room = new_room()
     good = json.dumps(event(room))
-    with member(room) as page:
+    with open_page(server, room) as page:
         for body in (good + "\n{bad}\n", f"[{good}, {{bad}}]", good + "\n" + good[:-2]):
             error_of(post(body), 400, "bad_json")
         page.expect_nothing()
@@ -461,7 +440,7 @@ FOREIGN = [("Origin", "http://localhost"), ("Sec-Fetch-Site", "same-origin"), ("
 
 def foreign_case(name, value):
     room = new_room()
-    with member(room) as page:
+    with open_page(server, room) as page:
         for spelling in (name, name.lower()):
             error_of(post(event(room), headers=[(spelling, value)]), 403, "forbidden")
         server.wait_log(rf'rooms: "rooms_publish" .*"{name}"')
@@ -511,7 +490,7 @@ def _():
 @tap.case("from= without a secret refuses what comes from a browser, and the log names header and directive")
 def _():
     room = new_room()
-    with member(room) as page:
+    with open_page(server, room) as page:
         for name, value in FOREIGN[:2]:
             error_of(post(event(room), path="/near", headers=[(name, value)], content_type=None), 403, "forbidden")
             server.wait_log(rf'rooms: "rooms_publish" refused a request that has the header "{name}".*"secret="')
@@ -527,7 +506,7 @@ def _():
 @tap.case("no way inside of nginx leads a user's request to the endpoint")
 def _():
     room = new_room()
-    with member(room) as page:
+    with open_page(server, room) as page:
         for way in ("accel-uri", "accel-name", "error-page", "error-name", "try-files", "rewrite"):
             tap.in_(post(event(room), path="/user/" + way).status, (403, 405), f"status for {way}")
         server.wait_log('rooms: "rooms_publish" refused an internal redirect or subrequest')
@@ -588,7 +567,7 @@ def _():
 def _():
     room = new_room()
     text = "".join(chr(ord("a") + n % 26) for n in range(300000))
-    with member(room) as page:
+    with open_page(server, room) as page:
         for number, path in enumerate(("/small", "/file", "/publish"), 1):
             body = {"room": room, "type": "x", "data": {"text": text, "path": path}}
             tap.is_(post(body, path=path).json["offset"], number, path)
@@ -642,7 +621,7 @@ def _():
 @tap.case("a backend that hangs up in the middle of its body publishes nothing")
 def _():
     room = new_room()
-    with member(room) as page:
+    with open_page(server, room) as page:
         body = json.dumps(event(room)).encode()
         for size in (0, 1, len(body) - 1):
             wire = Wire(http.address_of(server))

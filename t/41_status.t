@@ -6,6 +6,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from rooms import ROOT, http, jwt, tap, wait_until, ws    # noqa: E402
 from rooms.nginx import Nginx                             # noqa: E402
+from rooms.page import open_page                          # noqa: E402
 from rooms.redis import Redis                             # noqa: E402
 
 SECRET = "a secret for whoever watches this server"
@@ -20,16 +21,6 @@ server = Nginx(http="rooms_zone watched:8m;", locations="""
 """, files={"secret": jwt.SECRET, "status": SECRET + "\n"})
 
 FIELDS = {"version", "uptime", "connections", "rooms", "messages", "errors", "zone", "redis", "postgres", "workers"}
-
-
-def member(*rooms, worker=None, sub="u1"):
-    options = dict(token=jwt.mint(sub=sub))
-    page = ws.connect_to_worker(server, worker, "/ws", **options) if worker else ws.connect(server, "/ws", **options)
-    page.expect(type="connected")
-    for room in rooms:
-        page.send_json(type="subscribe", room=room)
-        page.expect(type="subscribed", room=room)
-    return page
 
 
 def status(query=""):
@@ -86,7 +77,8 @@ def _():
 def _():
     first, second = server.workers()
     before = status()["connections"]
-    pages = [member("session:1", "session:2", worker=first), member("session:1", worker=second), member(worker=second)]
+    pages = [open_page(server, "session:1", "session:2", worker=first), open_page(server, "session:1", worker=second),
+             open_page(server, worker=second)]
     # Those that came to the wrong worker have been dropped, and are gone soon.
     wait_until(lambda: status()["connections"]["active"] == 3, "three active connections")
     got = status("?rooms")
@@ -109,7 +101,7 @@ def _():
 
 @tap.case("messages are counted: published, duplicates, delivered with their octets, received")
 def _():
-    pages = [member("session:3"), member("session:3")]
+    pages = [open_page(server, "session:3"), open_page(server, "session:3")]
     before = status()["messages"]
     body = {"room": "session:3", "type": "x", "data": {"text": "x" * 1000}, "id": "once"}
     http.publish(server, body)
@@ -130,7 +122,7 @@ def _():
 @tap.case("errors are counted by reason")
 def _():
     before = status()["errors"]
-    with member() as page:
+    with open_page(server) as page:
         for text in ("{", '{"type":1}', '{"type":"nope"}', '{"type":"subscribe","room":"x"}', '{"type":"subscribe","room":"tenant:1"}'):
             page.send_text(text)
             page.expect(type="error")
@@ -168,14 +160,14 @@ def _():
     tap.ok(after["ring"]["used"] <= after["ring"]["size"] < after["size"], "sizes")
     for name in ("rooms", "ids", "users", "tallies", "slots"):
         tap.ok(after[name]["used"] <= after[name]["cap"] and after[name]["cap"] > 0, f"{name}: {after[name]}")
-    with member("session:1", sub="someone new"):
+    with open_page(server, "session:1", user="someone new"):
         tap.is_(status()["zone"]["users"]["used"] > after["users"]["used"], True, "users")
     wait_until(lambda: status()["zone"]["ring"]["seconds"] >= 1, "the ring to be a second old")
 
 
 @tap.case("Prometheus text: every line is well formed, and the values are those of the JSON")
 def _():
-    with member("session:1"):
+    with open_page(server, "session:1"):
         response = http.get(server, "/status?format=prometheus")
         tap.like(response.get("Content-Type"), r"^text/plain; version=0\.0\.4; charset=utf-8$", "Content-Type")
         tap.ok(response.text.endswith("\n"), "last newline")
@@ -288,8 +280,8 @@ def _():
     tap.ok(all(worker["generation"] > before["workers"][0]["generation"] for worker in after["workers"]), "generation")
 
     victim, other = server.workers()
-    member("session:1", worker=victim)
-    stays = member("session:1", worker=other)
+    open_page(server, "session:1", worker=victim)
+    stays = open_page(server, "session:1", worker=other)
     accepted = status()["connections"]["accepted"]
     server.kill_worker(victim)
     wait_until(lambda: [status()["connections"]["active"], status()["rooms"]["members"]] == [1, 1], "the dead one's gauges to go")

@@ -4,8 +4,9 @@ import os
 import sys
 import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from rooms import http, jwt, tap, wait_until, ws         # noqa: E402
+from rooms import http, jwt, tap, wait_until, ws          # noqa: E402
 from rooms.nginx import Nginx                             # noqa: E402
+from rooms.page import join, presence                     # noqa: E402
 
 server = Nginx(http="""
     rooms_claim $org org id;
@@ -57,11 +58,6 @@ def page(worker=None, path="/ws", **claims):
     return socket
 
 
-def subscribe(socket, room, **more):
-    socket.send_json(type="subscribe", room=room, **more)
-    return socket.expect(type="subscribed", room=room)
-
-
 def publish(to, kind="x", **data):
     return http.publish(server, {"room": to, "type": kind, "data": data})
 
@@ -81,7 +77,7 @@ def _():
 @tap.case("an event is its data, flat, with type, room, the kind's id, offset and timestamp")
 def _():
     with page() as socket:
-        subscribe(socket, "session:flat")
+        join(socket, "session:flat")
         answer = publish("session:flat", "session:update", state="building", progress=90, room="mine", offset=7)
         event = socket.expect(type="session:update", room="session:flat", sessionId="flat", state="building",
                               progress=90, offset=1)
@@ -94,7 +90,7 @@ def _():
 def _():
     pages = [page(pid) for pid in server.workers() for _ in range(2)]
     for socket in pages:
-        subscribe(socket, "session:both")
+        join(socket, "session:both")
     for n in range(50):
         publish("session:both", n=n)
     for socket in pages:
@@ -110,7 +106,7 @@ def _():
     with ws.connect(server, "/ws?page=home", token=token) as socket:
         socket.expect(type="connected")
         for room in ("tenant:acme", "org:42:x", "user:u1", "page:home"):
-            subscribe(socket, room)
+            join(socket, room)
         for room in ("tenant:globex", "org:43:x", "org:42", "user:u2", "page:other", "ticket:1"):
             socket.send_json(type="subscribe", room=room, ref=room)
             kind = room.split(":")[0]
@@ -131,8 +127,8 @@ def _():
     token = jwt.mint(sub="u1", rooms=["session:7", "ticket:*"])
     with ws.connect(server, "/closed", token=token) as socket:
         socket.expect(type="connected")
-        subscribe(socket, "session:7")
-        subscribe(socket, "ticket:9")
+        join(socket, "session:7")
+        join(socket, "ticket:9")
         socket.send_json(type="subscribe", room="session:8")
         socket.expect(type="error", code="forbidden", room="session:8")
 
@@ -140,7 +136,7 @@ def _():
 @tap.case("another tenant's socket is refused the room and gets nothing")
 def _():
     with page(tenant_id="acme") as mine, page(tenant_id="globex") as other:
-        subscribe(mine, "tenant:acme")
+        join(mine, "tenant:acme")
         other.send_json(type="subscribe", room="tenant:acme")
         other.expect(type="error", code="forbidden", room="tenant:acme")
         publish("tenant:acme", n=1)
@@ -163,7 +159,7 @@ def _():
 @tap.case("unsubscribe ends the events and is answered, member or not")
 def _():
     with page() as socket:
-        subscribe(socket, "session:u")
+        join(socket, "session:u")
         socket.send_json(type="unsubscribe", room="session:u", ref="a")
         socket.expect(type="unsubscribed", room="session:u", ref="a")
         tap.is_(publish("session:u")["subscribers"], 0)
@@ -209,7 +205,7 @@ def bad_message(text, code):
         got = socket.expect(type="error")
         tap.in_(got["code"], code if isinstance(code, set) else {code})
         tap.ok(len(got["message"]) > 5, "message says what is wrong: %r" % got["message"])
-        subscribe(socket, "session:1")
+        join(socket, "session:1")
 
 
 for what, text, code in BAD:
@@ -219,13 +215,13 @@ for what, text, code in BAD:
 @tap.case("a position brings back exactly what was missed, on either worker")
 def _():
     with page() as socket:
-        start = subscribe(socket, "session:back")
+        start = join(socket, "session:back")
     tap.is_(start["offset"], 0)
     for n in range(5):
         publish("session:back", n=n)
     for pid in server.workers():
         with page(pid) as socket:
-            got = subscribe(socket, "session:back", since={"epoch": start["epoch"], "offset": 2})
+            got = join(socket, "session:back", since={"epoch": start["epoch"], "offset": 2})
             tap.is_((got["recovered"], got["offset"]), (True, 5))
             for n in range(2, 5):
                 socket.expect(type="x", n=n, offset=n + 1)
@@ -235,7 +231,7 @@ def _():
 @tap.case("a position that the history does not reach is recovered:false, and nothing old is sent")
 def _():
     with page() as socket:
-        start = subscribe(socket, "brief:1")
+        start = join(socket, "brief:1")
     for n in range(4):
         publish("brief:1", n=n)
     for since, recovered in (({"epoch": start["epoch"], "offset": 1}, False),
@@ -244,7 +240,7 @@ def _():
                              ({"epoch": start["epoch"], "offset": 5}, False),
                              ({"epoch": "dead", "offset": 4}, False)):
         with page() as socket:
-            got = subscribe(socket, "brief:1", since=since)
+            got = join(socket, "brief:1", since=since)
             tap.is_((got["recovered"], got["offset"], got["epoch"]), (recovered, 4, start["epoch"]))
             for offset in range(since["offset"] + 1, 5) if recovered else ():
                 socket.expect(type="x", offset=offset)
@@ -254,13 +250,13 @@ def _():
 @tap.case("size=0 keeps nothing but the position")
 def _():
     with page() as socket:
-        start = subscribe(socket, "none:1")
+        start = join(socket, "none:1")
         publish("none:1", n=1)
         socket.expect(type="x", n=1, offset=1)
     with page() as socket:
-        tap.is_(subscribe(socket, "none:1", since={"epoch": start["epoch"], "offset": 1})["recovered"], True)
+        tap.is_(join(socket, "none:1", since={"epoch": start["epoch"], "offset": 1})["recovered"], True)
     with page() as socket:
-        tap.is_(subscribe(socket, "none:1", since={"epoch": start["epoch"], "offset": 0})["recovered"], False)
+        tap.is_(join(socket, "none:1", since={"epoch": start["epoch"], "offset": 0})["recovered"], False)
 
 
 @tap.case("presence counts users and connections on both workers")
@@ -268,27 +264,20 @@ def _():
     first, second = server.workers()
     with page(first, sub="u1") as one, page(second, sub="u1") as tab, page(second, sub="u2") as two:
         for socket in (one, tab, two):
-            subscribe(socket, "session:seen")
-        one.send_json(type="presence", room="session:seen")
-        got = one.expect(type="presence", room="session:seen", count=3)
-        tap.is_(sorted((u["id"], u["connections"]) for u in got["users"]), [("u1", 2), ("u2", 1)])
+            join(socket, "session:seen")
+        tap.is_(presence(one, "session:seen"), ([("u1", 2), ("u2", 1)], 3))
         tab.close()
-        wait_until(lambda: presence(one) == [("u1", 1), ("u2", 1)], "the tab that closed is gone")
-
-
-def presence(socket):
-    socket.send_json(type="presence", room="session:seen")
-    return sorted((u["id"], u["connections"]) for u in socket.expect(type="presence")["users"])
+        wait_until(lambda: presence(one, "session:seen") == ([("u1", 1), ("u2", 1)], 2), "the tab that closed is gone")
 
 
 @tap.case("rooms_max_rooms: the next one is refused, the others stay")
 def _():
     with page() as socket:
         for n in range(6):
-            subscribe(socket, "session:m%d" % n)
+            join(socket, "session:m%d" % n)
         socket.send_json(type="subscribe", room="session:m6")
         socket.expect(type="error", code="limit", room="session:m6")
-        subscribe(socket, "session:m0")
+        join(socket, "session:m0")
 
 
 @tap.case("rooms_rate: messages over it are refused, and a client that goes on is closed with 4102")
@@ -348,7 +337,7 @@ def _():
 def _():
     with ws.connect(server, "/nested", token=jwt.mint(sub="u1", app={"tenant": "a"})) as socket:
         socket.expect(type="connected")
-        subscribe(socket, "tenant:a")
+        join(socket, "tenant:a")
         socket.send_json(type="auth", token=jwt.mint(sub="u1", app={"tenant": "b"}))
         socket.expect(type="error", code="bad_token")
         socket.send_json(type="auth", token=jwt.mint(sub="u1", app={"tenant": "a"}))
@@ -383,7 +372,7 @@ def _():
             "Sec-WebSocket-Version": "13", "Authorization": "Bearer " + jwt.mint(sub="u1")})
         tap.is_(response.status, 500)
     server.wait_log(r'no "mirror" in a location with "rooms"', since=since)
-    subscribe(page(), "session:after-mirror")
+    join(page(), "session:after-mirror")
 
 
 @tap.case("without a token 4001, with a bad one 4002, after the upgrade")

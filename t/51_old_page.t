@@ -117,14 +117,6 @@ def joined(page, times):
     tap.is_(page.kinds().count("error"), 0, "errors")
 
 
-def restart(how=signal.SIGQUIT):
-    server.changed_workers = True
-    server.send_signal(how)
-    tap.is_(server.process.wait(10 * SCALE), 0, "exit code of nginx")
-    server.output.close()
-    server.start()
-
-
 @tap.case("the second subscribe is answered with subscribed and doubles nothing; it needs no subprotocol, since, ref or auth")
 def _():
     page = OldPage("1", jwt.mint(sub="u1"))
@@ -208,7 +200,7 @@ def _():
 def _():
     page = OldPage("1", jwt.mint(sub="u1"))
     joined(page, 1)
-    restart(signal.SIGTERM)
+    server.restart()
     joined(page, 2)
     tap.is_(page.codes, [1006], "close codes")
     tap.is_(page.kinds().count("reconnect"), 0, "reconnect")

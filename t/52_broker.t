@@ -8,9 +8,11 @@ import signal
 import sys
 import threading
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from rooms import ON_REDIS, SCALE, http, jwt, tap, wait_until, ws    # noqa: E402
-from rooms.nginx import Nginx                                     # noqa: E402
-from rooms.wire import Wire                                       # noqa: E402
+from rooms import ON_REDIS, SCALE, http, jwt, tap, wait_until, ws  # noqa: E402
+from rooms.backend import event, publish                           # noqa: E402
+from rooms.kept_connection import KeptConnection                   # noqa: E402
+from rooms.nginx import Nginx                                      # noqa: E402
+from rooms.page import join, new_room, open_page, presence         # noqa: E402
 
 LOCATIONS = """
     location = /ws      { rooms; rooms_jwt_key HS256 @DIR@/secret; rooms_allow *; rooms_rate 5000/10s;
@@ -32,77 +34,20 @@ two = Nginx(LOCATIONS, http=HTTP, files=FILES, workers=2, name="two workers")
 four = Nginx(LOCATIONS, http=HTTP, files=FILES, workers=4, name="four workers")
 # 32 letters in a mailbox, 512 KiB of ring.
 small = Nginx(LOCATIONS, http="rooms_zone small:1m;" + HTTP, files=FILES, workers=2, name="a small zone")
-rooms_made = 0
 
 
-def new_room(kind="deep"):
-    global rooms_made
-    rooms_made += 1
-    return f"{kind}:{rooms_made}"
-
-
-def page(server, worker=None, user="u1", path="/ws"):
-    token = jwt.mint(sub=user)
-    if worker is None:
-        socket = ws.connect(server, path, token=token)
-    else:
-        socket = ws.connect_to_worker(server, worker, path, token=token)
-    socket.expect(type="connected")
-    return socket
-
-
-def join(socket, room, **more):
-    socket.send_json(type="subscribe", room=room, **more)
-    return socket.expect(type="subscribed", room=room)
-
-
-def publish(server, room, n=None, expect=200, **more):
-    return http.publish(server, dict({"room": room, "type": "x", "data": {"n": n}}, **more), expect=expect)
-
-
-class Publisher:
-    """A kept connection to one worker."""
-
-    def __init__(self, server, worker):
-        for _ in range(400):
-            self.wire = Wire(http.address_of(server))
-            if self.ask("GET", "/status").get("X-Worker") == str(worker):
-                return
-            self.wire.close()
-        raise AssertionError(f"worker {worker} took no request")
-
-    def ask(self, method, path, body=b""):
-        self.wire.send(http.request_octets(method, path, [("Content-Type", "application/json")] if body else [], body,
-                                           connection="keep-alive"))
-        return http.read_response(self.wire, method)
-
-    def publish(self, room, n=None, expect=200, **more):
-        body = dict({"room": room, "type": "x", "data": {"n": n}}, **more)
-        response = self.ask("POST", "/publish", json.dumps(body, separators=(",", ":")).encode())
+class Publisher(KeptConnection):
+    def publish(self, room, n=1, expect=200, **more):
+        response = self.ask("POST", "/publish", json.dumps(event(room, n, **more), separators=(",", ":")).encode())
         assert response is not None and response.status == expect, f"expected {expect}: {response!r}"
         return response.json
-
-
-def presence(socket, room):
-    socket.send_json(type="presence", room=room)
-    got = socket.expect(type="presence", room=room)
-    tap.is_(got["count"], sum(user["connections"] for user in got["users"]), "count")
-    return sorted((user["id"], user["connections"]) for user in got["users"])
-
-
-def restart(server):
-    server.changed_workers = True
-    server.send_signal(signal.SIGTERM)
-    tap.is_(server.process.wait(10 * SCALE), 0, "exit code of nginx")
-    server.output.close()
-    server.start()
 
 
 # --- order
 
 def same_order(server):
-    room = new_room()
-    pages = [page(server, pid) for pid in server.workers() for _ in range(2)]
+    room = new_room("deep")
+    pages = [open_page(server, worker=pid) for pid in server.workers() for _ in range(2)]
     for socket in pages:
         join(socket, room)
     answers = {}
@@ -138,15 +83,15 @@ tap.add("four workers: the same", same_order, four)
 
 @tap.case("a client comes back by position on every worker, wherever it was before")
 def _():
-    room = new_room()
-    with page(four) as socket:
+    room = new_room("deep")
+    with open_page(four) as socket:
         start = join(socket, room)
         for n in range(10):
             publish(four, room, n)
         socket.expect(offset=1)
     since = {"epoch": start["epoch"], "offset": 1}
     for pid in four.workers():
-        with page(four, pid) as socket:
+        with open_page(four, worker=pid) as socket:
             got = join(socket, room, since=since)
             tap.is_((got["recovered"], got["offset"], got["epoch"]), (True, 10, start["epoch"]))
             for n in range(1, 10):
@@ -156,8 +101,8 @@ def _():
 
 @tap.case("members who join while others publish miss nothing and get nothing twice")
 def _():
-    room = new_room()
-    with page(four) as socket:
+    room = new_room("deep")
+    with open_page(four) as socket:
         epoch = join(socket, room)["epoch"]
     stop = threading.Event()
     published = []
@@ -172,7 +117,7 @@ def _():
     try:
         for pid in four.workers():
             for _ in range(3):
-                socket = page(four, pid)
+                socket = open_page(four, worker=pid)
                 socket.at = join(socket, room, since={"epoch": epoch, "offset": 0})["recovered"]
                 pages.append(socket)
     finally:
@@ -188,8 +133,8 @@ def _():
 
 @tap.case("the epoch stays over reload and the death of a worker, and positions with it")
 def _():
-    room = new_room()
-    with page(two) as socket:
+    room = new_room("deep")
+    with open_page(two) as socket:
         start = join(socket, room)
     publish(two, room, 1)
     two.reload(wait_old=True)
@@ -197,7 +142,7 @@ def _():
     two.kill_worker(two.workers()[0])
     tap.is_(publish(two, room, 3)["epoch"], start["epoch"], "epoch")
     for pid in two.workers():
-        with page(two, pid) as socket:
+        with open_page(two, worker=pid) as socket:
             got = join(socket, room, since={"epoch": start["epoch"], "offset": 0})
             tap.is_((got["recovered"], got["epoch"], got["offset"]), (True, start["epoch"], 3))
             for n in (1, 2, 3):
@@ -206,14 +151,14 @@ def _():
 
 @tap.zone_case("a restart begins a new epoch: recovered:false, and offsets from 1")
 def _():
-    room = new_room()
-    with page(two) as socket:
+    room = new_room("deep")
+    with open_page(two) as socket:
         start = join(socket, room)
         publish(two, room, 1)
         socket.expect(offset=1)
-    restart(two)
+    two.restart()
     tap.is_(publish(two, room, 2)["offset"], 1, "first offset")
-    with page(two) as socket:
+    with open_page(two) as socket:
         got = join(socket, room, since={"epoch": start["epoch"], "offset": 1})
         tap.is_((got["recovered"], got["offset"]), (False, 1))
         tap.isnt(got["epoch"], start["epoch"], "epoch")
@@ -222,15 +167,15 @@ def _():
 
 @tap.zone_case("a zone of another size at reload is a fresh one: recovered:false, nothing old, publishing goes on")
 def _():
-    room = new_room()
-    with page(two) as socket:
+    room = new_room("deep")
+    with open_page(two) as socket:
         start = join(socket, room)
         publish(two, room, 1)
         socket.expect(offset=1)
         two.reload(http="rooms_zone rooms:16m;" + HTTP)
         socket.wait_for(type="reconnect")
         tap.is_(publish(two, room, 2)["offset"], 1, "first offset")
-        with page(two) as again:
+        with open_page(two) as again:
             got = join(again, room, since={"epoch": start["epoch"], "offset": 1})
             tap.is_((got["recovered"], got["offset"]), (False, 1))
             again.expect_nothing()
@@ -246,12 +191,12 @@ def _():
 @tap.case("rooms_history size: what is older than the newest three is gone")
 def _():
     room = new_room("three")
-    with page(two) as socket:
+    with open_page(two) as socket:
         epoch = join(socket, room)["epoch"]
     for n in range(1, 6):
         publish(two, room, n)
     for offset, recovered in ((1, False), (2, True), (5, True)):
-        with page(two) as socket:
+        with open_page(two) as socket:
             tap.is_(join(socket, room, since={"epoch": epoch, "offset": offset})["recovered"], recovered, f"from {offset}")
             for n in range(offset + 1, 6) if recovered else ():
                 socket.expect(offset=n)
@@ -263,9 +208,9 @@ def _():
     room = new_room("short")
 
     def recovered(offset):
-        with page(two) as socket:
+        with open_page(two) as socket:
             return join(socket, room, since={"epoch": epoch, "offset": offset})["recovered"]
-    with page(two) as stays:    # so that the room keeps its epoch
+    with open_page(two) as stays:    # so that the room keeps its epoch
         epoch = join(stays, room)["epoch"]
         publish(two, room, 1)
         publish(two, room, 2)
@@ -277,15 +222,15 @@ def _():
 
 @tap.zone_case("the ring has lapped a room that was silent: recovered:false; another room's newest are all there")
 def _():
-    old, new = new_room(), new_room()
-    with page(small) as socket:
+    old, new = new_room("deep"), new_room("deep")
+    with open_page(small) as socket:
         since = {room: {"epoch": join(socket, room)["epoch"], "offset": 0} for room in (old, new)}
     publish(small, old, 1)
     for n in range(20):
         publish(small, new_room("three"), "x" * 40000)
     for n in range(3):
         publish(small, new, n)
-    with page(small) as socket:
+    with open_page(small) as socket:
         tap.is_(join(socket, old, since=since[old])["recovered"], False, "the old room")
         socket.expect_nothing()
         tap.is_(join(socket, new, since=since[new])["recovered"], True, "the new room")
@@ -304,9 +249,9 @@ def both_join(fine, slow, *rooms):
 
 
 def sleeps(count, size, lapped, overflows):
-    room = new_room()
+    room = new_room("deep")
     awake, asleep = small.workers()
-    with page(small, awake) as fine, page(small, asleep) as slow:
+    with open_page(small, worker=awake) as fine, open_page(small, worker=asleep) as slow:
         both_join(fine, slow, room)
         publisher = Publisher(small, awake)
         before = http.status(small)["zone"]["mailboxOverflows"]
@@ -340,9 +285,9 @@ tap.zone_add("it slept through more than mailbox and ring hold: one `gap`", slee
 
 @tap.zone_case("`gap` is for the room whose records are gone: the others get theirs, before and after")
 def _():
-    old, new, silent = new_room(), new_room(), new_room()
+    old, new, silent = new_room("deep"), new_room("deep"), new_room("deep")
     awake, asleep = small.workers()
-    with page(small, awake) as fine, page(small, asleep) as slow:
+    with open_page(small, worker=awake) as fine, open_page(small, worker=asleep) as slow:
         both_join(fine, slow, old, new, silent)
         publisher = Publisher(small, awake)
         os.kill(asleep, signal.SIGSTOP)
@@ -371,8 +316,8 @@ def _():
 
 @tap.case("`subscribers` and presence count the members of all workers")
 def _():
-    room = new_room()
-    pages = [page(four, pid, user=f"u{i}") for i, pid in enumerate(four.workers()) for _ in range(2)]
+    room = new_room("deep")
+    pages = [open_page(four, worker=pid, user=f"u{i}") for i, pid in enumerate(four.workers()) for _ in range(2)]
     for i, socket in enumerate(pages):
         tap.is_(publish(four, room)["subscribers"], i, "subscribers")
         join(socket, room)
@@ -380,11 +325,11 @@ def _():
         socket.wait_for(type="unsubscribed")
         join(socket, room)
     tap.is_(publish(four, room)["subscribers"], 8, "subscribers")
-    with page(four) as asker:
-        tap.is_(presence(asker, room), [(f"u{i}", 2) for i in range(4)], "presence")
+    with open_page(four) as asker:
+        tap.is_(presence(asker, room), ([(f"u{i}", 2) for i in range(4)], 8), "presence")
         for socket in pages[:3]:
             socket.abort()
-        wait_until(lambda: presence(asker, room) == [("u1", 1), ("u2", 2), ("u3", 2)], "those who left to be gone")
+        wait_until(lambda: presence(asker, room) == ([("u1", 1), ("u2", 2), ("u3", 2)], 5), "those who left to be gone")
         tap.is_(publish(four, room)["subscribers"], 5, "subscribers")
     for socket in pages[3:]:
         socket.drop()
@@ -392,15 +337,15 @@ def _():
 
 @tap.case("the death of a worker takes its members out of presence, subscribers and status within 5 s (10 s with Redis)")
 def _():
-    room = new_room()
+    room = new_room("deep")
     dies, lives = two.workers()
-    doomed = [page(two, dies, user="u1") for _ in range(3)] + [page(two, dies, user="u2")]
-    stay = [page(two, lives, user="u1"), page(two, lives, user="u3")]
+    doomed = [open_page(two, worker=dies, user="u1") for _ in range(3)] + [open_page(two, worker=dies, user="u2")]
+    stay = [open_page(two, worker=lives, user="u1"), open_page(two, worker=lives, user="u3")]
     for socket in doomed + stay:
         join(socket, room)
-    tap.is_(presence(stay[0], room), [("u1", 4), ("u2", 1), ("u3", 1)], "presence before")
+    tap.is_(presence(stay[0], room), ([("u1", 4), ("u2", 1), ("u3", 1)], 6), "presence before")
     two.kill_worker(dies)
-    wait_until(lambda: presence(stay[0], room) == [("u1", 1), ("u3", 1)], "presence without the dead",
+    wait_until(lambda: presence(stay[0], room) == ([("u1", 1), ("u3", 1)], 2), "presence without the dead",
                (10 if ON_REDIS else 5) * SCALE)
     tap.is_(publish(two, room)["subscribers"], 2, "subscribers")
 
@@ -442,7 +387,7 @@ def _():
     mine = [seat(lives), seat(dies), seat(lives)]
     for _ in range(6):
         tap.ok(full(), "the fourth socket is closed with 4103")
-    page(two, None, "other", "/few").close()
+    open_page(two, user="other", path="/few").close()
     mine.pop(0).close()
     mine.append(seat(lives))
     tap.ok(full(), "full again")
@@ -461,8 +406,8 @@ def _():
 
 @tap.case("an id is remembered by all workers, over reload and the death of a worker")
 def _():
-    room = new_room()
-    with page(two) as socket:
+    room = new_room("deep")
+    with open_page(two) as socket:
         join(socket, room)
         first = publish(two, room, 1, id="once")
         socket.expect(offset=1, id="once")
@@ -483,7 +428,7 @@ def _():
 
 @tap.case("many repeat one id at once, on all workers: one publication")
 def _():
-    room = new_room()
+    room = new_room("deep")
     answers = []
 
     def writer(worker):
@@ -491,7 +436,7 @@ def _():
         for n in range(20):
             answers.append((n, publisher.publish(room, n, id=f"id{n}")))
     threads = [threading.Thread(target=writer, args=(pid,)) for pid in four.workers() for _ in range(2)]
-    with page(four) as socket:
+    with open_page(four) as socket:
         join(socket, room)
         for thread in threads:
             thread.start()
@@ -513,7 +458,7 @@ def _():
 def room_with_place(kind="deep"):
     """A new room, as soon as the zone has a place for one."""
     room = new_room(kind)
-    with page(small) as socket:
+    with open_page(small) as socket:
         def joined():
             socket.send_json(type="subscribe", room=room)
             return socket.recv_json()["type"] == "subscribed"
@@ -534,9 +479,9 @@ def unavailable(ask, pattern):
 @tap.zone_case("a zone full of members: `limit`, and each unsubscribe makes place for another")
 def _():
     kept = []
-    with page(small, user="a" * 150) as socket:
+    with open_page(small, user="a" * 150) as socket:
         def subscribe():
-            room = new_room()
+            room = new_room("deep")
             socket.send_json(type="subscribe", room=room)
             got = socket.recv_json()
             if got["type"] == "subscribed":
@@ -553,23 +498,23 @@ def _():
             socket.send_json(type="unsubscribe", room=room)
             socket.expect(type="unsubscribed")
         for _ in range(10):
-            join(socket, new_room())
-        socket.send_json(type="subscribe", room=new_room())
+            join(socket, new_room("deep"))
+        socket.send_json(type="subscribe", room=new_room("deep"))
         socket.expect(type="error", code="limit")
     wait_until(lambda: http.status(small)["rooms"]["members"] == 0, "all members to be gone")
 
 
 @tap.zone_case("a zone full of rooms: 503 and `limit` naming rooms_zone, members go on, and what is freed can be had again")
 def _():
-    mine = new_room()
-    with page(small) as member, page(small) as other:
+    mine = new_room("deep")
+    with open_page(small) as member, open_page(small) as other:
         join(member, mine)
         for round_ in range(3):
             for _ in range(2000):
                 if publish(small, new_room("short"), expect=None).status != 200:
                     break
             unavailable(lambda: publish(small, new_room("short"), expect=None), "another room")
-            other.send_json(type="subscribe", room=new_room(), ref=1)
+            other.send_json(type="subscribe", room=new_room("deep"), ref=1)
             got = other.expect(type="error", code="limit", ref=1, retryable=True)
             tap.like(got["message"], "rooms_zone", "the message of the error frame")
             publish(small, mine, round_)
@@ -605,7 +550,7 @@ def _():
 @tap.zone_case("an event that the zone could never hold is 413")
 def _():
     room = room_with_place()
-    with page(small) as socket:
+    with open_page(small) as socket:
         join(socket, room)
         response = publish(small, room, "x" * 300000, expect=None)
         tap.is_(response.status, 413, "status")

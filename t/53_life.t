@@ -11,7 +11,8 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from rooms import ASAN, SCALE, http, jwt, tap, wait_until, ws             # noqa: E402
 from rooms.load import Publisher, Swarm, all_live, all_received, compare  # noqa: E402
-from rooms.nginx import BINARY, Nginx, _Adopted, children, title    # noqa: E402
+from rooms.nginx import BINARY, Nginx, _Adopted, children, title          # noqa: E402
+from rooms.page import join, new_room, open_page, presence                # noqa: E402
 
 DRAIN = 1.2
 HTTP = """
@@ -34,34 +35,14 @@ LOCATIONS = f"""
 OPTIONS = dict(http=HTTP, server="access_log @DIR@/access.log socket;", files={"secret": jwt.SECRET})
 
 server = Nginx(LOCATIONS, tls=True, name="nginx", **OPTIONS)
-rooms_made = 0
 
 
-def new_room():
-    global rooms_made
-    rooms_made += 1
-    return f"session:{rooms_made}"
-
-
-def page(path="/ws", worker=None, user="u1", on=None, **options):
-    options["token"] = jwt.mint(sub=user)
-    socket = ws.connect_to_worker(on or server, worker, path, **options) if worker else ws.connect(on or server, path, **options)
-    socket.expect(type="connected")
-    return socket
-
-
-def join(socket, room, **more):
-    socket.send_json(type="subscribe", room=room, **more)
-    return socket.expect(type="subscribed", room=room)
+def page(path="/ws", on=None, **options):
+    return open_page(on or server, path=path, **options)
 
 
 def publish(room, n=None, on=None, **data):
     return http.publish(on or server, {"room": room, "type": "x", "data": dict(data, n=n)})
-
-
-def present(room, asker):
-    asker.send_json(type="presence", room=room)
-    return asker.wait_for(type="presence")["count"]
 
 
 def logged(user, since, code):
@@ -108,9 +89,9 @@ def silent(vanish):
         join(socket, room)
         socket.auto_pong = False
         begun = time.monotonic()
-        tap.is_(present(room, asker), 1, "present")
+        tap.is_(presence(asker, room)[1], 1, "present")
         vanish(socket)
-        wait_until(lambda: present(room, asker) == 0, "it to be gone", 4 * SCALE)
+        wait_until(lambda: presence(asker, room)[1] == 0, "it to be gone", 4 * SCALE)
         took = time.monotonic() - begun
         tap.ok(took < 0.8 + 0.4 * SCALE, f"gone after {took:.2f} s")
         logged(f"silent{room}", since, 1006)
@@ -171,12 +152,12 @@ def slow_reader(**options):
         try:
             for thread in readers:
                 thread.start()
-            while published < 3000 and (published % 20 or present(room, asker) == 20):
+            while published < 3000 and (published % 20 or presence(asker, room)[1] == 20):
                 publish(room, published, fill="x" * 6000)
                 published += 1
                 # They are threads of one interpreter: no faster than they read.
                 wait_until(lambda: wrong or min(have) > published - 8, "the others to read")
-            tap.is_((present(room, asker), wrong), (19, []), "members after the slow one's queue ran over")
+            tap.is_((presence(asker, room)[1], wrong), (19, []), "members after the slow one's queue ran over")
             for _ in range(20):
                 publish(room, published)
                 published += 1
@@ -222,8 +203,8 @@ def memory(pid):
 def _():
     room = new_room()
     pid = server.workers()[0]
-    fast = [page("/slow", pid, user="fast") for _ in range(3)]
-    slow = [page("/stall", pid, user="slow", rcvbuf=4096) for _ in range(30)]
+    fast = [page("/slow", worker=pid, user="fast") for _ in range(3)]
+    slow = [page("/stall", worker=pid, user="slow", rcvbuf=4096) for _ in range(30)]
     for socket in fast + slow:
         join(socket, room)
     before = memory(pid)
@@ -251,9 +232,9 @@ def _():
     with page() as asker:
         for n in range(600):
             publish(room, n, fill="x" * 30000)
-            if n > 100 and present(room, asker) == 0:
+            if n > 100 and presence(asker, room)[1] == 0:
                 break
-        wait_until(lambda: present(room, asker) == 0, "it to be gone", 5 * SCALE)
+        wait_until(lambda: presence(asker, room)[1] == 0, "it to be gone", 5 * SCALE)
     logged(f"stalled{room}", since, 4101)
     stalled.wire.close()
 
@@ -409,7 +390,7 @@ def _():
         publish(room, 1)
         # The other old worker may still take sockets, and tell them the same at once.
         new = wait_until(lambda: [pid for pid in server.workers() if pid not in old], "a new worker")
-        with page("/ws", new[0]) as again:
+        with page(worker=new[0]) as again:
             tap.isnt(again.worker, socket.worker, "worker")
             tap.is_(join(again, room, since={"epoch": epoch, "offset": 1})["recovered"], True)
             publish(room, 2)

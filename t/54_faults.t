@@ -12,9 +12,10 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "lib"))
 MODULE = os.environ.get("ROOMS_MODULE_FAULTS") or os.path.join(HERE, "../build/module-faults/ngx_http_rooms_module.so")
 os.environ["ROOMS_MODULE"] = MODULE
-from rooms import ASAN, SCALE, http, jwt, tap, wait_until, ws      # noqa: E402
-from rooms.nginx import Nginx                                      # noqa: E402
-from rooms.wire import Wire                                        # noqa: E402
+from rooms import ASAN, SCALE, http, jwt, tap, wait_until, ws  # noqa: E402
+from rooms.kept_connection import KeptConnection               # noqa: E402
+from rooms.nginx import Nginx                                  # noqa: E402
+from rooms.page import join, open_page                         # noqa: E402
 
 with open(os.path.join(HERE, "../src/store/fault_point.hpp"), encoding="utf-8") as header:
     POINTS = re.findall(r'"([a-z]+:[a-z_]+)"', header.read())
@@ -102,14 +103,9 @@ class Member:
         raise AssertionError(f"cannot join {self.room}: {failure!r}")
 
     def open(self, worker):
-        token = jwt.mint(sub=self.user)
-        socket = ws.connect_to_worker(self.on, worker, "/ws", token=token) if worker else ws.connect(self.on, "/ws", token=token)
-        socket.expect(type="connected")
-        command = {"type": "subscribe", "room": self.room}
-        if self.epoch:
-            command["since"] = {"epoch": self.epoch, "offset": self.offset}
-        socket.send_json(command)
-        answer = socket.expect(type="subscribed", room=self.room)
+        socket = open_page(self.on, worker=worker, user=self.user)
+        since = {"since": {"epoch": self.epoch, "offset": self.offset}} if self.epoch else {}
+        answer = join(socket, self.room, **since)
         if self.epoch:
             tap.is_(answer["recovered"], True, f"recovered from {self.offset}")
         self.epoch = answer["epoch"]
@@ -154,32 +150,16 @@ class Member:
         return got["count"], sorted(user["id"] for user in got["users"])
 
 
-class Publisher:
+class Publisher(KeptConnection):
     """Sends again, with the same id, what was not answered."""
 
     def __init__(self, on, worker):
-        self.on, self.answers, self.again = on, {}, 0
-        self.wire = None
-        self.find(worker)
-
-    def find(self, worker):
-        for _ in range(400):
-            self.open()
-            response = self.ask("GET", "/status")
-            if response is not None and worker in (None, int(response.get("X-Worker"))):
-                return
-        raise AssertionError(f"worker {worker} took no request")
-
-    def open(self):
-        if self.wire is not None:
-            self.wire.close()
-        self.wire = Wire(http.address_of(self.on))
+        self.answers, self.again = {}, 0
+        super().__init__(on, worker)
 
     def ask(self, method, path, body=b""):
         try:
-            self.wire.send(http.request_octets(method, path, [("Content-Type", "application/json")] if body else [], body,
-                                               connection="keep-alive"))
-            return http.read_response(self.wire, method)
+            return super().ask(method, path, body)
         except OSError:
             return None
 

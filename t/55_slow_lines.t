@@ -5,8 +5,9 @@ import os
 import sys
 import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from rooms import ASAN, http, jwt, tap, wait_until, ws     # noqa: E402
+from rooms import ASAN, http, jwt, tap, wait_until, ws    # noqa: E402
 from rooms.nginx import Nginx                             # noqa: E402
+from rooms.page import open_page                          # noqa: E402
 
 server = Nginx(tls=True, workers=1, http="""
     rooms_zone slow:64m;
@@ -27,9 +28,7 @@ server = Nginx(tls=True, workers=1, http="""
 
 
 def page(path="/ws", **options):
-    socket = ws.connect(server, path, token=jwt.mint(sub="u1"), **options)
-    socket.expect(type="connected")
-    return socket
+    return open_page(server, path=path, **options)
 
 
 def read_slowly(socket, size, seconds):

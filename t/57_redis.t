@@ -8,10 +8,12 @@ import sys
 import threading
 import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from rooms import SCALE, http, jwt, tap, wait_until, ws    # noqa: E402
-from rooms.nginx import Nginx                              # noqa: E402
-from rooms.proxy import Proxy                              # noqa: E402
-from rooms.redis import Redis                              # noqa: E402
+from rooms import ROOT, SCALE, http, jwt, tap, wait_until, ws  # noqa: E402
+from rooms.backend import publish, publish_surely              # noqa: E402
+from rooms.nginx import Nginx                                  # noqa: E402
+from rooms.page import join, new_room, open_page, presence     # noqa: E402
+from rooms.proxy import Proxy                                  # noqa: E402
+from rooms.redis import Redis                                  # noqa: E402
 
 LOCATIONS = """
     location = /ws      { rooms; rooms_jwt_key HS256 @DIR@/secret; rooms_allow *; rooms_rate 5000/10s; }
@@ -30,39 +32,6 @@ line_a, line_b = Proxy(redis), Proxy(redis)
 host_a = Nginx(LOCATIONS, http=HTTP + f"rooms_redis {line_a.url};", files=FILES, name="host a")
 host_b = Nginx(LOCATIONS, http=HTTP + f"rooms_redis {line_b.url};", files=FILES, name="host b")
 hosts = (host_a, host_b)
-rooms_made = 0
-
-
-def new_room(kind="session"):
-    global rooms_made
-    rooms_made += 1
-    return f"{kind}:{rooms_made}"
-
-
-def page(server, user="u1", worker=None):
-    token = jwt.mint(sub=user)
-    socket = (ws.connect(server, "/ws", token=token) if worker is None else
-              ws.connect_to_worker(server, worker, "/ws", token=token))
-    socket.expect(type="connected")
-    return socket
-
-
-def join(socket, room, **more):
-    socket.send_json(type="subscribe", room=room, **more)
-    return socket.expect(type="subscribed", room=room)
-
-
-def publish(server, room, n=None, expect=200, **more):
-    return http.publish(server, dict({"room": room, "type": "x", "data": {"n": n}}, **more), expect=expect)
-
-
-def publish_surely(server, room, n):
-    """As a good backend does it: a 503 is answered with the same id again."""
-    def taken():
-        response = publish(server, room, n, expect=None, id=f"{room}.{n}")
-        tap.in_(response.status, (200, 503), "status")
-        return response.json if response.status == 200 else None
-    return wait_until(taken, f"{n} to be taken", 10 * SCALE)
 
 
 def health(server):
@@ -73,7 +42,7 @@ def all_well(*servers):
     """Every worker of the hosts takes subscriptions and hears."""
     for server in servers or hosts:
         for pid in server.workers():
-            with page(server, worker=pid) as socket:
+            with open_page(server, worker=pid) as socket:
                 def joined():
                     socket.send_json(type="subscribe", room="probe:1")
                     return socket.recv_json()["type"] == "subscribed"
@@ -83,10 +52,18 @@ def all_well(*servers):
 
 def everywhere(room):
     """A member on each worker of each host."""
-    sockets = [page(server, worker=pid) for server in hosts for pid in server.workers()]
+    sockets = [open_page(server, worker=pid) for server in hosts for pid in server.workers()]
     epochs = {join(socket, room)["epoch"] for socket in sockets}
     tap.is_(len(epochs), 1, "epochs")
     return sockets, epochs.pop()
+
+
+def publish_unheard(room, n):
+    """What publish.lua does, but for the doorbell."""
+    script = open(os.path.join(ROOT, "src/store/publish.lua"), encoding="utf-8").read()
+    silent = re.sub(r"^redis\.call.*PUBLISH.*$", "", script, flags=re.MULTILINE)
+    tap.isnt(silent, script)
+    redis.cli("EVAL", silent, "2", f"rooms:{{{room}}}:meta", f"rooms:{{{room}}}:stream", '{"type":"x","n":%d}' % n)
 
 
 def gone(sockets):
@@ -126,15 +103,15 @@ def _():
 @tap.case("a client comes back on the other host and gets what it missed, once and in order")
 def _():
     room = new_room()
-    with page(host_a) as socket:
+    with open_page(host_a) as socket:
         epoch = join(socket, room)["epoch"]
     for n in range(1, 11):
         publish(hosts[n % 2], room, n)
-    with page(host_b) as live:
+    with open_page(host_b) as live:
         join(live, room)
         for since in (0, 4, 10):
             for server in hosts:
-                with page(server) as socket:
+                with open_page(server) as socket:
                     got = join(socket, room, since={"epoch": epoch, "offset": since})
                     tap.is_((got["recovered"], got["offset"]), (True, 10))
                     for n in range(since + 1, 11):
@@ -146,13 +123,13 @@ def _():
 @tap.case("recovery is whole or recovered:false: beyond the size, another epoch, a position ahead")
 def _():
     room = new_room("three")
-    with page(host_a) as socket:
+    with open_page(host_a) as socket:
         epoch = join(socket, room)["epoch"]
     for n in range(1, 6):
         publish(host_b, room, n)
     for since, recovered in (({"epoch": epoch, "offset": 1}, False), ({"epoch": epoch, "offset": 2}, True),
                              ({"epoch": epoch, "offset": 6}, False), ({"epoch": "1", "offset": 5}, False)):
-        with page(host_a) as socket:
+        with open_page(host_a) as socket:
             got = join(socket, room, since=since)
             tap.is_((got["recovered"], got["offset"]), (recovered, 5), str(since))
             for n in (3, 4, 5) if recovered else ():
@@ -163,14 +140,14 @@ def _():
 @tap.case("size=0: members get everything, who comes later nothing")
 def _():
     room = new_room("none")
-    with page(host_a) as socket:
+    with open_page(host_a) as socket:
         epoch = join(socket, room)["epoch"]
         publish(host_b, room, 1)
         socket.expect(offset=1, n=1)
-        with page(host_b) as late:
+        with open_page(host_b) as late:
             tap.is_(join(late, room, since={"epoch": epoch, "offset": 0})["recovered"], False)
             late.expect_nothing()
-        with page(host_b) as late:
+        with open_page(host_b) as late:
             tap.is_(join(late, room, since={"epoch": epoch, "offset": 1})["recovered"], True, "nothing was missed")
 
 
@@ -198,16 +175,10 @@ def _():
     gone(sockets)
 
 
-def presence(socket, room):
-    socket.send_json(type="presence", room=room)
-    got = socket.wait_for(type="presence", room=room)
-    return sorted((user["id"], user["connections"]) for user in got["users"]), got["count"]
-
-
 @tap.case("presence is that of both hosts, by user and connection")
 def _():
     room = new_room()
-    pages = [page(server, user=user) for server in hosts for user in ("u1", "u1", f"only {server.name}")]
+    pages = [open_page(server, user=user) for server in hosts for user in ("u1", "u1", f"only {server.name}")]
     for socket in pages:
         join(socket, room)
     for socket in pages:
@@ -224,15 +195,15 @@ def _():
     room = new_room()
     third = Nginx(LOCATIONS, http=HTTP + f"rooms_redis {redis.url};", files=FILES, name="host c")
     third.allow(r".*")
-    with page(host_a, user="stays") as stays:
+    with open_page(host_a, user="stays") as stays:
         join(stays, room)
-        with page(third, user="goes") as goes:
+        with open_page(third, user="goes") as goes:
             join(goes, room)
             tap.is_(presence(stays, room)[1], 2, "before")
             died = time.monotonic()
             for pid in third.processes() + [third.pid]:
                 os.kill(pid, 9)
-            with page(host_b, user="goes") as back:
+            with open_page(host_b, user="goes") as back:
                 join(back, room)
                 wait_until(lambda: presence(stays, room) == ([("goes", 1), ("stays", 1)], 2), "the dead to be gone", 10)
                 tap.diag(f"gone after {time.monotonic() - died:.1f} s")
@@ -300,21 +271,13 @@ def _():
     for socket in sockets:
         socket.expect(offset=1)
     before = count("holes")
-
-    def unheard(n):
-        """What publish.lua does, but for the doorbell."""
-        script = open(os.path.join(os.path.dirname(__file__), "../src/store/publish.lua"), encoding="utf-8").read()
-        silent = re.sub(r"^redis\.call.*PUBLISH.*$", "", script, flags=re.MULTILINE)
-        tap.isnt(silent, script)
-        with redis.client() as client:
-            client("EVAL", silent, "2", f"rooms:{{{room}}}:meta", f"rooms:{{{room}}}:stream", '{"type":"x","n":%d}' % n)
-    unheard(2)
+    publish_unheard(room, 2)
     publish(host_b, room, 3)
     for socket in sockets:
         for n in (1, 2, 3)[1:]:
             socket.expect(offset=n, n=n)
     tap.is_(count("holes") - before, 4, "holes that were seen")
-    unheard(4)      # and silence
+    publish_unheard(room, 4)    # and silence
     started = time.monotonic()
     for socket in sockets:
         socket.expect(offset=4, n=4)
@@ -346,7 +309,7 @@ def _():
 @tap.case("FLUSHALL: every member is told a gap, once, and what follows is newer; presence is right again")
 def _():
     rooms = [new_room() for _ in range(8)]
-    sockets = [page(server, user=f"u{i}", worker=pid) for server in hosts for i, pid in enumerate(server.workers())]
+    sockets = [open_page(server, user=f"u{i}", worker=pid) for server in hosts for i, pid in enumerate(server.workers())]
     for socket in sockets:
         for room in rooms:
             join(socket, room)
@@ -383,7 +346,7 @@ def _():
 @tap.case("a position of long ago, asked for again and again: who stays gets every event, and no gap")
 def _():
     room = new_room()
-    with page(host_a) as socket:
+    with open_page(host_a) as socket:
         epoch = join(socket, room)["epoch"]
     old = []
     for start in range(0, 11000, 1000):
@@ -399,7 +362,7 @@ def busy(room, again):
     def writer():
         while not ending.is_set():
             sent.append(publish(host_b, room, len(sent))["offset"])
-    with page(host_a, worker=host_a.workers()[0]) as stays, page(host_a, worker=host_a.workers()[0]) as moves:
+    with open_page(host_a, worker=host_a.workers()[0]) as stays, open_page(host_a, worker=host_a.workers()[0]) as moves:
         join(stays, room)
         thread = threading.Thread(target=writer)
         thread.start()
@@ -419,7 +382,7 @@ def busy(room, again):
 @tap.case("subscribe and unsubscribe in one breath are both answered, in order; a room waited for twice is one room")
 def _():
     room, other = new_room(), new_room()
-    with page(host_a) as socket:
+    with open_page(host_a) as socket:
         socket.send(b"".join(ws.frame(ws.TEXT, json.dumps(message), mask=b"abcd") for message in (
             {"type": "subscribe", "room": room, "ref": 1}, {"type": "unsubscribe", "room": room, "ref": 2},
             {"type": "subscribe", "room": other, "ref": 3}, {"type": "subscribe", "room": other, "ref": 4})))
@@ -438,7 +401,7 @@ def _():
 def _():
     bad, room = new_room(), new_room()
     sockets, _ = everywhere(room)
-    with redis.client() as client, page(host_a) as socket:
+    with redis.client() as client, open_page(host_a) as socket:
         client("SET", f"rooms:{{{bad}}}:meta", "x")
         tap.is_(publish(host_a, bad, 1, expect=None).status, 503, "status")
         socket.send_json(type="subscribe", room=bad)
@@ -448,10 +411,7 @@ def _():
         client("DEL", f"rooms:{{{bad}}}:meta")
         join(socket, bad)       # it is a member; then its keys are spoilt
         client("SET", f"rooms:{{{bad}}}:meta", "x")
-        with redis.client() as quiet:
-            script = open(os.path.join(os.path.dirname(__file__), "../src/store/publish.lua"), encoding="utf-8").read()
-            quiet("EVAL", re.sub(r"^redis\.call.*PUBLISH.*$", "", script, flags=re.MULTILINE), "2", f"rooms:{{{room}}}:meta",
-                  f"rooms:{{{room}}}:stream", '{"type":"x","n":1}')
+        publish_unheard(room, 1)
         for member in sockets + [socket]:
             member.wait_for(room=room, n=1)
         client("DEL", f"rooms:{{{bad}}}:meta")
@@ -486,7 +446,7 @@ def interrupted(interrupt, mend, *, downtime=1.0, gap=False, servers=hosts, reas
             tap.is_(response.status, 503, f"status of {response!r}")
             tap.ok(int(response.get("Retry-After")) > 0, "Retry-After")
     tap.ok(slow < 1.0 * SCALE, f"the slowest 503 took {slow:.3f} s")
-    late = page(servers[0])
+    late = open_page(servers[0])
     late.send_json(type="subscribe", room=room, ref=1)
     late.expect(type="error", code="unavailable", retryable=True, ref=1)
     late.send_json(type="presence", room=room, ref=2)
@@ -516,7 +476,7 @@ def interrupted(interrupt, mend, *, downtime=1.0, gap=False, servers=hosts, reas
         socket.expect_nothing()
     if not gap:
         tap.is_(got["epoch"], epoch, "epoch")
-        with page(host_a) as back:
+        with open_page(host_a) as back:
             tap.is_(join(back, room, since={"epoch": epoch, "offset": 1})["recovered"], True, "recovered")
     gone(sockets)
 
@@ -717,7 +677,7 @@ def _():
     with Redis(appendfsync=None) as other:
         server = Nginx(LOCATIONS, http=HTTP + f"rooms_redis {other.url};", files=FILES, name="a lost tail")
         rooms = [f"session:tail{n}" for n in range(20)]
-        socket = page(server)
+        socket = open_page(server)
         for room in rooms:
             join(socket, room)
             publish_surely(server, room, 1)
@@ -753,7 +713,6 @@ def _():
         tap.is_(server.stop(), [], "problems")
 
 
-
 def failover(lost, history="session"):
     """The master dies, a replica is promoted that never got the last `lost` events. (members' gaps, epoch before, after)"""
     master, replica = Redis(), Redis()
@@ -762,7 +721,7 @@ def failover(lost, history="session"):
     master.wait_synced(replica)
     server = Nginx(LOCATIONS, http=HTTP + f"rooms_redis {line.url};", files=FILES, name=f"failover, {lost} lost")
     room = new_room(history)
-    sockets = [page(server, worker=pid) for pid in server.workers()]
+    sockets = [open_page(server, worker=pid) for pid in server.workers()]
     epoch = [join(socket, room)["epoch"] for socket in sockets][0]
     for n in range(1, 6):
         publish(server, room, n)
@@ -791,7 +750,7 @@ def failover(lost, history="session"):
             messages.append(socket.recv_json())
         socket.expect_nothing()
     got = [[(m["type"], m.get("n"), m["offset"]) for m in messages] for messages in got]
-    with page(server) as socket:
+    with open_page(server) as socket:
         back = join(socket, room, since={"epoch": epoch, "offset": 5 + lost})["recovered"]
     gone(sockets)
     problems = server.stop()
@@ -828,7 +787,7 @@ def _():
 @tap.case("reload and the death of a worker: members resume by position, nothing is lost")
 def _():
     room = new_room()
-    with page(host_b) as stays:
+    with open_page(host_b) as stays:
         epoch = join(stays, room)["epoch"]
         publish(host_a, room, 1)
         host_a.reload(wait_old=True)
@@ -839,7 +798,7 @@ def _():
         for n in (1, 2, 3):
             stays.expect(offset=n, n=n)
         for pid in host_a.workers():
-            with page(host_a, worker=pid) as socket:
+            with open_page(host_a, worker=pid) as socket:
                 got = join(socket, room, since={"epoch": epoch, "offset": 0})
                 tap.is_((got["recovered"], got["offset"]), (True, 3))
                 for n in (1, 2, 3):
@@ -850,17 +809,13 @@ def _():
 @tap.case("a full restart of a host keeps epochs and history, for Redis has them")
 def _():
     room = new_room()
-    with page(host_a) as socket:
+    with open_page(host_a) as socket:
         epoch = join(socket, room)["epoch"]
     publish(host_a, room, 1, id="i")
-    host_a.changed_workers = True
-    host_a.send_signal(15)
-    tap.is_(host_a.process.wait(10 * SCALE), 0, "exit code")
-    host_a.output.close()
-    host_a.start()
+    host_a.restart()
     all_well(host_a)
     tap.is_(publish(host_a, room, 1, id="i").get("duplicate"), True, "the id is known")
-    with page(host_a) as socket:
+    with open_page(host_a) as socket:
         tap.is_(join(socket, room, since={"epoch": epoch, "offset": 0})["recovered"], True, "recovered")
         socket.expect(offset=1, n=1)
 

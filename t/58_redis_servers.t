@@ -9,12 +9,14 @@ import sys
 import threading
 import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from rooms import ROOT, SCALE, http, jwt, tap, wait_until, ws         # noqa: E402
-from rooms.cluster import Cluster, slot_of                            # noqa: E402
-from rooms.nginx import Nginx                                         # noqa: E402
-from rooms.redis import Redis                                         # noqa: E402
-from rooms.resp import Resp                                           # noqa: E402
-from rooms.sentinels import Sentinels                                 # noqa: E402
+from rooms import ROOT, SCALE, http, jwt, tap, wait_until      # noqa: E402
+from rooms.backend import publish_surely                       # noqa: E402
+from rooms.cluster import Cluster, slot_of                     # noqa: E402
+from rooms.nginx import Nginx                                  # noqa: E402
+from rooms.page import new_room, open_page                     # noqa: E402
+from rooms.redis import Redis                                  # noqa: E402
+from rooms.resp import Resp                                    # noqa: E402
+from rooms.sentinels import Sentinels                          # noqa: E402
 
 LOCATIONS = """
     location = /ws      { rooms; rooms_jwt_key HS256 @DIR@/secret; rooms_allow *; rooms_rate 5000/10s; }
@@ -22,26 +24,11 @@ LOCATIONS = """
     location = /status  { rooms_status; }
 """
 cluster = Cluster(wait=False)       # its nodes take their time to find together
-rooms_made = 0
-
-
-def new_room():
-    global rooms_made
-    rooms_made += 1
-    return f"session:{rooms_made}"
 
 
 def host(directive, name, files=None, **more):
     return Nginx(LOCATIONS, http="keepalive_requests 100000; rooms_history * size=5000;" + directive, files=dict({"secret": jwt.SECRET}, **(files or {})),
                  name=name, **more)
-
-
-def page(server, worker=None):
-    token = jwt.mint(sub="u1")
-    socket = (ws.connect(server, "/ws", token=token) if worker is None else
-              ws.connect_to_worker(server, worker, "/ws", token=token))
-    socket.expect(type="connected")
-    return socket
 
 
 def join(socket, room, **more):
@@ -54,18 +41,10 @@ def join(socket, room, **more):
     return wait_until(joined, f"a place in {room}", 10 * SCALE)
 
 
-def publish_surely(server, room, n):
-    def taken():
-        response = http.publish(server, {"room": room, "type": "x", "data": {"n": n}, "id": f"{room}.{n}"}, expect=None)
-        tap.in_(response.status, (200, 503), f"status of {response!r}")
-        return response.json if response.status == 200 else None
-    return wait_until(taken, f"{n} to be taken", 10 * SCALE)
-
-
 def works(server, other=None):
     """Members on each worker of the hosts get what the others publish."""
     room = new_room()
-    sockets = [page(one, pid) for one in (server, other) if one for pid in one.workers()]
+    sockets = [open_page(one, worker=pid) for one in (server, other) if one for pid in one.workers()]
     for socket in sockets:
         join(socket, room)
     for n in range(1, 4):
@@ -158,7 +137,7 @@ def _():
         room = new_room()
         script = open(os.path.join(ROOT, "src/store/publish.lua"), encoding="utf-8").read()
         base = f"rooms:{{{room}}}"
-        with page(server) as socket, Resp(redis.address, user="publisher", password="p" * 32) as client:
+        with open_page(server) as socket, Resp(redis.address, user="publisher", password="p" * 32) as client:
             join(socket, room)
             tap.is_(client("EVAL", script, 2, base + ":meta", base + ":stream", '{"type":"x","n":1}')[0], "ok")
             socket.expect(type="x", n=1, offset=1, room=room, sessionId=room.split(":")[1])
@@ -294,7 +273,7 @@ def _():
         server = host(f"rooms_redis {sentinels.url()};", "sentinels")
         works(server)
         room = new_room()
-        sockets = [page(server, pid) for pid in server.workers()]
+        sockets = [open_page(server, worker=pid) for pid in server.workers()]
         epoch = [join(socket, room)["epoch"] for socket in sockets][0]
         total = 0
 
@@ -321,7 +300,7 @@ def _():
         for socket in sockets:
             socket.expect_nothing()
             socket.close()
-        with page(server) as socket:
+        with open_page(server) as socket:
             tap.is_(join(socket, room, since={"epoch": epoch, "offset": 0})["recovered"], True, "recovered")
         # A sentinel that is gone is no harm.
         sentinels.all[0].kill()
@@ -358,7 +337,7 @@ def _():
     second = host(f"rooms_redis cluster://127.0.0.1:{cluster.nodes[1].port};", "cluster, host 2")
     for node in cluster.masters():
         room = rooms_of(node, 1)[0]
-        sockets = [page(one, pid) for one in (first, second) for pid in one.workers()]
+        sockets = [open_page(one, worker=pid) for one in (first, second) for pid in one.workers()]
         for socket in sockets:
             join(socket, room)
         for n in range(1, 6):
@@ -379,7 +358,7 @@ def _():
     source, target = cluster.masters()[:2]
     room = rooms_of(source, 1)[0]
     slot = slot_of(f"{{{room}}}")
-    sockets = [page(one, pid) for one in (first, second) for pid in one.workers()]
+    sockets = [open_page(one, worker=pid) for one in (first, second) for pid in one.workers()]
     epochs = {join(socket, room)["epoch"] for socket in sockets}
     sent, ending, broken = [], threading.Event(), []
 
@@ -419,7 +398,7 @@ def _():
     source, target = cluster.masters()[:2]
     room = rooms_of(source, 1)[0]
     slot = slot_of(f"{{{room}}}")
-    socket = page(first)
+    socket = open_page(first)
     join(socket, room)
     publish_surely(first, room, 1)
     socket.expect(offset=1, n=1)
@@ -441,7 +420,7 @@ def _():
 def _():
     victim, other = cluster.masters()[1:3]
     mine, elsewhere = rooms_of(victim, 1)[0], rooms_of(other, 1)[0]
-    sockets = [page(one, pid) for one in (first, second) for pid in one.workers()]
+    sockets = [open_page(one, worker=pid) for one in (first, second) for pid in one.workers()]
     for socket in sockets:
         join(socket, mine)
         join(socket, elsewhere)

@@ -7,10 +7,11 @@ import subprocess
 import sys
 import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from rooms import ROOT, SCALE, http, jwt, tap, ws          # noqa: E402
-from rooms.nginx import Nginx                              # noqa: E402
-from rooms.redis import Redis                              # noqa: E402
-from rooms.resp import ReplyError                          # noqa: E402
+from rooms import ROOT, SCALE, http, jwt, tap             # noqa: E402
+from rooms.nginx import Nginx                             # noqa: E402
+from rooms.page import join, open_page                    # noqa: E402
+from rooms.redis import Redis                             # noqa: E402
+from rooms.resp import ReplyError                         # noqa: E402
 
 redis = Redis()
 server = Nginx("""
@@ -26,14 +27,6 @@ def block(language):
     found = re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     tap.is_(len(found), 1, f"blocks of {language}")
     return found[0]
-
-
-def member(room, **more):
-    socket = ws.connect(server, "/ws", token=jwt.mint(sub="u1"))
-    socket.expect(type="connected")
-    socket.send_json(type="subscribe", room=room, **more)
-    socket.joined = socket.expect(type="subscribed", room=room)
-    return socket
 
 
 def over_redis(room, event, *more, id=None):
@@ -52,7 +45,7 @@ def run(command, **env):
 @tap.case("redis-cli, as the page shows it: the event reaches a browser, a repeat does nothing")
 def _():
     text = block("sh").replace("redis-cli", f"redis-cli -p {redis.port}")
-    with member("session:42") as page:
+    with open_page(server, "session:42") as page:
         first = run(["bash", "-euc", text]).split()
         tap.is_(first[0], "ok")
         got = page.expect(type="session:update", room="session:42", sessionId="42", state="building", progress=90, offset=1)
@@ -68,8 +61,8 @@ def _():
     text = block("js")
     path = server.write("publish.mjs", text)
     os.symlink(os.path.join(ROOT, "t/node_modules"), server.path("node_modules"))
-    with member("session:42") as page:
-        position = page.joined["offset"]
+    with open_page(server) as page:
+        position = join(page, "session:42")["offset"]
         out = run(["node", path], REDIS_URL=redis.url)
         tap.like(out, rf"status: 'ok'.*offset: {position + 1}", "what it prints")
         page.expect(type="session:message", message="hello", sessionId="42", room="session:42", offset=position + 1)
@@ -80,8 +73,8 @@ def _():
 @tap.case("offsets, epoch and history are those of HTTP, and HTTP's are those of the script")
 def _():
     room = "ticket:mixed"
-    with member(room) as page:
-        epoch = page.joined["epoch"]
+    with open_page(server) as page:
+        epoch = join(page, room)["epoch"]
         for n in range(1, 11):
             if n % 2:
                 status, of, offset = over_redis(room, {"type": "x", "n": n})[:3]
@@ -90,8 +83,8 @@ def _():
                 tap.is_(http.publish(server, {"room": room, "type": "x", "data": {"n": n}})["offset"], n)
         for n in range(1, 11):
             page.expect(type="x", n=n, offset=n, ticketId="mixed")
-    with member(room, since={"epoch": epoch, "offset": 4}) as page:
-        tap.is_(page.joined["recovered"], True)
+    with open_page(server) as page:
+        tap.is_(join(page, room, since={"epoch": epoch, "offset": 4})["recovered"], True)
         for n in range(5, 11):
             page.expect(n=n, offset=n)
         page.expect_nothing()
@@ -100,22 +93,22 @@ def _():
 @tap.case("size and ttl are the publisher's to give; nginx reads no more than rooms_history allows")
 def _():
     room = "three:1"
-    with member(room) as page:
-        epoch = page.joined["epoch"]
+    with open_page(server) as page:
+        epoch = join(page, room)["epoch"]
     for n in range(300):
         over_redis(room, {"type": "x", "n": n}, 5, 60000)
     with redis.client() as client:
         tap.ok(client("XLEN", f"rooms:{{{room}}}:stream") < 300, "the stream is trimmed")
         tap.ok(50000 < client("PTTL", f"rooms:{{{room}}}:stream") <= 75000, "and has the time to live")
     for since, recovered in ((296, False), (297, True)):
-        with member(room, since={"epoch": epoch, "offset": since}) as page:
-            tap.is_(page.joined["recovered"], recovered, f"since {since}")
+        with open_page(server) as page:
+            tap.is_(join(page, room, since={"epoch": epoch, "offset": since})["recovered"], recovered, f"since {since}")
 
 
 @tap.case("an id is one event; another body is a conflict; a repeat by the other way never sends a second one")
 def _():
     room = "session:ids"
-    with member(room) as page:
+    with open_page(server, room) as page:
         first = over_redis(room, {"type": "x", "n": 1}, id="a b/ü")
         tap.is_(first[0], "ok")
         tap.is_(over_redis(room, {"type": "x", "n": 1}, id="a b/ü")[:3], ["duplicate", *first[1:3]])
@@ -131,7 +124,7 @@ def _():
 @tap.case("what the event says of room and id is kept, what is missing is added")
 def _():
     room = "session:fields"
-    with member(room) as page:
+    with open_page(server, room) as page:
         over_redis(room, {"type": "x", "room": room, "sessionId": "mine", "id": "i", "deep": {"room": "z"}})
         page.expect(type="x", room=room, sessionId="mine", id="i", deep={"room": "z"}, offset=1)
         over_redis(room, '  { "type" : "y" }\n')
@@ -147,7 +140,7 @@ WRONG = [("no JSON", "hello"), ("an array", "[1]"), ("a text", '"x"'), ("nothing
 @tap.case("a text of a hundred thousand spaces costs Redis nothing; a wrong size or time to live is an error before anything is written")
 def _():
     room = "session:spaces"
-    with member(room) as page:
+    with open_page(server, room) as page:
         began = time.monotonic()
         over_redis(room, {"type": "x", "text": " " * 100000 + "}"})
         tap.ok(time.monotonic() - began < 1 * SCALE, "in time")
@@ -166,7 +159,7 @@ def _():
 @tap.case("a wrong event is an error that begins with ROOMS, and nothing is sent")
 def _():
     room = "session:wrong"
-    with member(room) as page:
+    with open_page(server, room) as page:
         for what, text in WRONG:
             try:
                 over_redis(room, text)
@@ -194,7 +187,7 @@ def _():
     for n, text in enumerate(('{"type":"x","n":NaN}', '{"type":"x","n":0x10}', b'{"type":"x","n":"\xff"}', b'{"type":"x","n":"\xed\xa0\x80"}',
                               '{"type":"x","n":' + "[" * 500 + "]" * 500 + "}", '{"type":"x","n":01}')):
         room = f"session:lenient{n}"
-        with member(room) as page, redis.client() as client:
+        with open_page(server, room) as page, redis.client() as client:
             base = f"rooms:{{{room}}}"
             client("EVAL", SCRIPT, 2, base + ":meta", base + ":stream", text)
             page.expect(type="gap", room=room, offset=1, reason="invalid")

@@ -312,6 +312,15 @@ http {{
             wait_until(lambda: not old & set(self.processes()), "old workers to leave", TIMEOUT + 5)
         return self
 
+    def restart(self, how=signal.SIGTERM):
+        """Ends it and starts it again, with the same configuration and files."""
+        self.changed_workers = True
+        self.send_signal(how)
+        code = self.process.wait(10 * SCALE)
+        assert code == 0, f"nginx left with exit code {code}"
+        self.output.close()
+        return self.start()
+
     def kill_worker(self, pid, signum=signal.SIGKILL):
         """Kills one worker of ours and waits for its successor. Expects the master's line about it."""
         assert pid in self.processes(), f"{pid} is no process of this nginx"
