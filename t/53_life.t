@@ -11,7 +11,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from rooms import ASAN, SCALE, http, jwt, tap, wait_until, ws             # noqa: E402
 from rooms.load import Publisher, Swarm, all_live, all_received, compare  # noqa: E402
-from rooms.nginx import BINARY, Nginx, _Adopted, children, title          # noqa: E402
+from rooms.nginx import BINARY, Nginx, children, title, workers_of        # noqa: E402
 from rooms.page import join, new_room, open_page, presence                # noqa: E402
 
 DRAIN = 1.2
@@ -674,30 +674,17 @@ class Door(threading.Thread):
             self.tries += 1
             time.sleep(0.002)
 
+    def is_open(self, when):
+        """For five more tries, and all before."""
+        tries = self.tries
+        wait_until(lambda: self.tries > tries + 5, f"five tries at the door {when}")
+        tap.is_(self.refused[:3], [], f"refused at the door {when}")
+
     def check(self):
+        self.is_open("at the end")
         self.stopped = True
         self.join()
         tap.is_(self.refused[:3], [], "refused at the door")
-        tap.ok(self.tries > 20, f"{self.tries} tries")
-
-
-def adopt(on, pid):
-    on.process = _Adopted(pid)
-    on.changed_workers = True
-
-
-def second_master(on):
-    """USR2: the pid of the new master, whose workers serve."""
-    old = on.pid
-    os.kill(old, signal.SIGUSR2)
-    wait_until(lambda: on.read("nginx.pid").strip() not in ("", str(old)), "the new master's pid file")
-    new = int(on.read("nginx.pid"))
-    wait_until(lambda: sum("worker process" in title(pid) for pid in children(new)) == 2, "the new master's workers")
-    return new
-
-
-def workers_of(master):
-    return [pid for pid in children(master) if "worker process" in title(pid)]
 
 
 @tap.case("USR2, WINCH, QUIT: nobody is refused, who moves gets recovered:false, no alert")
@@ -709,21 +696,23 @@ def _():
         for socket in pages:
             epoch = join(socket, room)["epoch"]
         publish(room, 1, on=mine)
-        old, new = mine.pid, second_master(mine)
-        os.kill(old, signal.SIGWINCH)
+        new = mine.start_second_master()
+        door.is_open("of two masters")
+        os.kill(mine.pid, signal.SIGWINCH)
         for socket in pages:
             socket.expect(offset=1)
             offsets, after, code, _ = told(socket)
             tap.is_((offsets, code), ([], 1012), "what it was told")
             tap.ok(after is not None, "reconnect")
-        wait_until(lambda: not workers_of(old), "the old workers to leave")
+        wait_until(lambda: not workers_of(mine.pid, leaving=True), "the old workers to leave")
+        door.is_open("of the new master")
         for _ in range(3):
             with page(on=mine) as socket:
                 got = join(socket, room, since={"epoch": epoch, "offset": 1})
                 tap.is_((got["recovered"], got["offset"]), (False, 0))
-        os.kill(old, signal.SIGQUIT)
-        adopt(mine, new)
-        wait_until(lambda: not os.path.exists(f"/proc/{old}"), "the old master to leave")
+        old = mine.become(new)
+        os.kill(old.pid, signal.SIGQUIT)
+        wait_until(lambda: old.poll() is not None, "the old master to leave")
         publish(room, 2, on=mine)
         door.check()
 
@@ -736,20 +725,22 @@ def _():
         with page(on=mine) as socket:
             epoch = join(socket, room)["epoch"]
             publish(room, 1, on=mine)
-        old, new = mine.pid, second_master(mine)
-        os.kill(old, signal.SIGWINCH)
-        wait_until(lambda: not workers_of(old), "the old workers to leave")
+        new = mine.start_second_master()
+        os.kill(mine.pid, signal.SIGWINCH)
+        wait_until(lambda: not workers_of(mine.pid, leaving=True), "the old workers to leave")
+        door.is_open("of the new master")
         with page(on=mine) as socket:
             tap.is_(join(socket, room, since={"epoch": epoch, "offset": 1})["recovered"], False, "in the new zone")
-            os.kill(old, signal.SIGHUP)
-            wait_until(lambda: len(workers_of(old)) == 2, "the old master's workers")
-            os.kill(new, signal.SIGQUIT)
+            os.kill(mine.pid, signal.SIGHUP)
+            wait_until(lambda: len(workers_of(mine.pid)) == 2, "the old master's workers")
+            os.kill(new.pid, signal.SIGQUIT)
             tap.is_(told(socket)[2], 1012, "close code")
-        wait_until(lambda: not os.path.exists(f"/proc/{new}"), "the new master to leave")
+        wait_until(lambda: new.poll() is not None, "the new master to leave")
+        # Then the old one has noticed, too.
+        wait_until(lambda: mine.read("nginx.pid").strip() == str(mine.pid), "the old master's pid file to be back")
         with page(on=mine) as socket:
             tap.is_(join(socket, room, since={"epoch": epoch, "offset": 0})["recovered"], True, "in the old zone")
             socket.expect(offset=1)
-        mine.changed_workers = True
         door.check()
 
 

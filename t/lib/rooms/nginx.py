@@ -44,11 +44,16 @@ def free_port():
 
 
 def children(pid):
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children") as file:
-            return [int(word) for word in file.read().split()]
-    except OSError:
-        return []
+    # The kernel may leave out a child that lives when another ends in this moment (proc(5)): what is said twice counts.
+    said = None
+    while True:
+        try:
+            with open(f"/proc/{pid}/task/{pid}/children") as file:
+                before, said = said, [int(word) for word in file.read().split()]
+        except OSError:
+            return []
+        if said == before:
+            return said
 
 
 def title(pid):
@@ -66,6 +71,13 @@ def alive(pid):
             return file.read().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+def workers_of(master, leaving=False):
+    """The pids of a master's serving workers; leaving: also of those that shut down."""
+    # A child has the master's title until it has run init_process: wait for its own.
+    titles = {pid: title(pid) for pid in children(master)}
+    return sorted(pid for pid, text in titles.items() if "worker process" in text and (leaving or "shutting down" not in text))
 
 
 def _die_with_parent():
@@ -133,7 +145,7 @@ class Nginx:
         self.env = dict(env or {})
         self.process = None
         self.stopped = False
-        self.former = []                # masters replaced by upgrade_binary()
+        self.other_masters = []         # of start_second_master(): stop() finds them gone, or ends them
         self.checked_to = 0
         self.changed_workers = False    # by reload() or kill_worker(), since the last check
         self.problems = None
@@ -283,8 +295,7 @@ http {{
 
     def workers(self):
         """The pids of the serving workers."""
-        # A child has the master's title until it has run init_process: wait for its own.
-        return [pid for pid in self.processes() if "worker process" in title(pid) and "shutting down" not in title(pid)]
+        return workers_of(self.pid) if self.is_running() else []
 
     def settle(self):
         """After a case that broke workers: wait until the full number serves again."""
@@ -330,17 +341,28 @@ http {{
         wait_until(lambda: pid not in self.processes() and len(self.workers()) >= self.workers_wanted,
                    "a new worker after a kill")
 
+    def start_second_master(self):
+        """USR2 (a server with daemon=True): the process of a new master beside this one, whose workers serve."""
+        self.changed_workers = True
+        os.kill(self.pid, signal.SIGUSR2)
+        pid = wait_until(lambda: set(self.read("nginx.pid").split()) - {str(self.pid)}, "the new master's pid file").pop()
+        new = _Adopted(int(pid))
+        self.other_masters.append(new)
+        wait_until(lambda: len(workers_of(new.pid)) >= self.workers_wanted, "the new master's workers")
+        return new
+
+    def become(self, master):
+        """From here on this object is that master. Returns the one that it was."""
+        old, self.process = self.process, master
+        self.changed_workers = True
+        self.other_masters[self.other_masters.index(master)] = old
+        return old
+
     def upgrade_binary(self, quit_old=True):
-        """USR2 (a server with daemon=True): a new master beside the old one, then QUIT to the old one.
-        Returns the old master's process; from here on this object is the new master."""
-        old, self.changed_workers = self.process, True
-        os.kill(old.pid, signal.SIGUSR2)
-        wait_until(lambda: self.read("nginx.pid").strip() not in ("", str(old.pid)), "the new master's pid file")
-        self.process = _Adopted(int(self.read("nginx.pid")))
-        wait_until(lambda: len(self.workers()) >= self.workers_wanted, "the new master's workers")
+        """A second master, then QUIT to the old one. Returns the old one; this object is the new one."""
+        old = self.become(self.start_second_master())
         if quit_old:
             os.kill(old.pid, signal.SIGQUIT)
-        self.former.append(old)
         return old
 
     def stop(self, how=signal.SIGQUIT, timeout=None):
@@ -350,10 +372,10 @@ http {{
         problems = []
         if self.process is not None:
             self.seen = set(self.processes())
-            for old in self.former:
-                if old.poll() is None:
-                    problems.append(f"the old master {old.pid} still runs")
-                    old.kill()
+            for other in self.other_masters:
+                if other.poll() is None:
+                    problems.append(f"the other master {other.pid} still runs")
+                    other.kill()
             if self.is_running():
                 self.send_signal(how)
             try:
