@@ -164,7 +164,10 @@ void RedisLink::fail(std::string_view why) {
     failing_->arm(0);
 }
 
-void RedisLink::on_closed(std::string_view why) { end(why); }
+// A peer that closes in the same turn does not hide why this side had enough.
+void RedisLink::on_closed(std::string_view why) {
+    end(failure_.empty() ? std::string(why) : std::exchange(failure_, {}));
+}
 
 void RedisLink::close() {
     if (state_ == State::down) return;

@@ -339,6 +339,12 @@ void what_is_no_resp_ends_the_link(void**) {
     f.reactor.line().feed("+3\r\n");
     f.reactor.settle();
     f.told("up r1; b=1; down it does not speak RESP");
+    f.open();
+    f.reactor.line().accept();
+    f.reactor.line().feed("HTTP/1.1 400 Bad Request\r\n\r\n");
+    f.reactor.line().hang_up();  // in the same turn
+    f.reactor.settle();
+    f.told("down it does not speak RESP");
 }
 
 void a_failed_link_takes_no_more_and_hears_no_more(void**) {
