@@ -1,0 +1,80 @@
+// One connection to Postgres that comes back by itself: statements in, outcomes out, one after the other.
+//
+// Owned by whoever is its Handler; may be destroyed in any callback, its own included. Nothing in it waits:
+// deadlines are its own, and when one passes the connection is dropped, for what came after it could not be
+// trusted, and asking the server to stop (PQcancel) would block. The server has shorter ones of its own, so
+// that in the ordinary case it is the server that says what happened.
+#pragma once
+
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "store/backoff.hpp"
+#include "store/pg_outcome.hpp"
+#include "store/pg_session.hpp"
+#include "store/pg_target.hpp"
+#include "store/reactor.hpp"
+
+namespace rooms {
+
+class PgLink final : private PgSession::Handler {
+public:
+    class Handler {
+    public:
+        // Logged in, at a server that takes writes. Nothing of an earlier connection is there: no LISTEN,
+        // no transaction.
+        virtual void on_up() = 0;
+        // It was up, and is lost. All statements have been answered `unavailable`.
+        virtual void on_down(std::string_view why) = 0;
+        virtual void on_notification(std::string_view channel, std::string_view payload) = 0;
+
+    protected:
+        ~Handler() = default;
+    };
+
+    static constexpr std::uint64_t kConnectMs = 5000;  // to log in, all servers together
+    static constexpr std::uint64_t kStatementMs = 3000;
+    static constexpr std::size_t kMaxQueued = 1024;  // statements without an answer
+
+    PgLink(Reactor& reactor, const PgTarget& target, std::string application_name, Handler& handler);
+    ~PgLink();
+    PgLink(const PgLink&) = delete;
+    PgLink& operator=(const PgLink&) = delete;
+
+    // From now on it connects, and connects again.
+    void start();
+    [[nodiscard]] bool up() const { return state_ == State::up; }
+    // Why it is not up; empty: it is, or has not been tried yet. For people.
+    [[nodiscard]] const std::string& trouble() const { return trouble_; }
+
+    // `done` is called exactly once, later, in the order of the calls; not when the link is destroyed
+    // first. Beyond kMaxQueued, or while not up, it is `unavailable` at the end of this turn. `timeout_ms`
+    // includes the time that it waits for others. REQUIRES: the statement's texts outlive the link, and a
+    // name always means the same text.
+    void run(const PgStatement& statement, std::vector<PgValue> values, PgDone done,
+             std::uint64_t timeout_ms = kStatementMs);
+    // Ends the connection, and the transaction that may be open with it; connects again, with backoff.
+    // What is under way is answered, and on_down called, at the end of this turn.
+    void drop(std::string_view why);
+
+private:
+    enum class State : std::uint8_t { down, connecting, up };
+
+    struct Pending {
+        PgStatement statement;
+        std::vector<PgValue> values;
+        PgDone done;
+        std::uint64_t deadline;  // steady clock
+    };
+
+    Reactor& reactor_;
+    Handler& handler_;
+    State state_ = State::down;
+    std::string trouble_;
+};
+
+}  // namespace rooms
