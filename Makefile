@@ -77,8 +77,10 @@ endif
 module-faults: ## the same with -DROOMS_FAULTS, for tests that kill workers at every step
 	@$(call module,$(MODULE)-faults,-O1 -g1 $(HARDENING) -ffile-prefix-map=$(CURDIR)=.,-DROOMS_FAULTS)
 
+# nodelete: it is still there when leaks are named, after nginx has closed it.
+comma := ,
 module-asan: ## the same (with fault points) under ASan and UBSan
-	@$(call module,$(MODULE)-asan,-O1 -g $(SANITIZE) -ffile-prefix-map=$(CURDIR)=.,-DROOMS_FAULTS,$(SANITIZE) $(if $(CC_NAME),-shared-libsan))
+	@$(call module,$(MODULE)-asan,-O1 -g $(SANITIZE) -ffile-prefix-map=$(CURDIR)=.,-DROOMS_FAULTS,$(SANITIZE) -Wl$(comma)-z$(comma)nodelete $(if $(CC_NAME),-shared-libsan))
 
 nginx: module ## with NGX_SRC=DIR: that tree's nginx itself, for the tests
 	@flock $(MODULE).lock $(SUBMAKE) -C $(MODULE) -f objs/Makefile binary
@@ -114,9 +116,10 @@ CXX_NAME := $(if $(findstring clang,$(CXX)),-clang)
 UNIT ?= build/unit$(CXX_NAME)
 UNIT_FLAGS ?= -O1 -g1 $(SANITIZE)
 UNIT_TESTS := $(sort $(wildcard t/unit/*_test.cpp))
-UNIT_PROGRAMS = $(UNIT_TESTS:t/unit/%.cpp=$(UNIT)/%)
-UNIT_LIBS := -lcmocka -lcrypto -ljansson -lz -lhiredis -lpthread
-CXXFLAGS_ALL = -std=c++20 -Isrc -It -I. $(WARNINGS) -Werror -fvisibility=hidden -DROOMS_FAULTS -MMD -MP
+UNIT_PROGRAMS = $(UNIT_TESTS:t/unit/%.cpp=$(UNIT)/%) $(UNIT)/pg_link
+UNIT_LIBS := -lcmocka -lcrypto -ljansson -lz -lhiredis -lpq -lpthread
+PG_INCLUDE := $(or $(shell pg_config --includedir 2>/dev/null),/usr/include/postgresql)
+CXXFLAGS_ALL = -std=c++20 -Isrc -It -I. -I$(PG_INCLUDE) $(WARNINGS) -Werror -fvisibility=hidden -DROOMS_FAULTS -MMD -MP
 
 unit = mkdir -p build && flock $(1).lock $(SUBMAKE) unit-programs UNIT=$(1) UNIT_FLAGS='$(2)'
 
@@ -167,6 +170,11 @@ $(UNIT)/objects: FORCE
 $(UNIT)/%_test: $(UNIT)/%_test.o $(UNIT)/librooms.a
 	@$(CXX) $(UNIT_FLAGS) -o $@ $^ $(UNIT_LIBS)
 
+# Not a unit test: t/80_pg_link.t drives it beside a real server.
+$(UNIT)/pg_link: t/pg/link.cpp $(UNIT)/librooms.a
+	@echo "  $(CXX) $@"
+	@$(CXX) $(CXXFLAGS_ALL) -MF $@.d $(UNIT_FLAGS) -o $@ $(filter %.cpp %.a,$^) $(UNIT_LIBS)
+
 # --- fuzzing: the same objects with clang's coverage in them -----------------------------------
 
 SECONDS ?= 60
@@ -197,7 +205,7 @@ $(UNIT)/replay.o: t/fuzz/replay.cpp
 	@$(CXX) $(CXXFLAGS_ALL) $(UNIT_FLAGS) -c -o $@ $<
 
 $(UNIT)/%_replay: $(UNIT)/%_fuzz.o $(UNIT)/replay.o $(UNIT)/librooms.a
-	@$(CXX) $(UNIT_FLAGS) -o $@ $^ -lcrypto -ljansson -lz -lhiredis -lpthread
+	@$(CXX) $(UNIT_FLAGS) -o $@ $^ -lcrypto -ljansson -lz -lhiredis -lpq -lpthread
 
 fuzz-build:
 	@mkdir -p build && flock $(FUZZ).lock $(SUBMAKE) fuzz-programs UNIT=$(FUZZ) CXX=$(CLANGXX) \
@@ -211,7 +219,7 @@ $(UNIT)/%_fuzz.o: t/fuzz/%_fuzz.cpp
 	@$(CXX) $(CXXFLAGS_ALL) $(UNIT_FLAGS) -c -o $@ $<
 
 $(UNIT)/%_fuzz: $(UNIT)/%_fuzz.o $(UNIT)/librooms.a
-	@$(CXX) $(UNIT_FLAGS) -fsanitize=fuzzer -o $@ $^ -lcrypto -ljansson -lz -lhiredis -lpthread
+	@$(CXX) $(UNIT_FLAGS) -fsanitize=fuzzer -o $@ $^ -lcrypto -ljansson -lz -lhiredis -lpq -lpthread
 
 # --- libjwt beside the verifier: what it mints we accept, what it lets through we do not --------
 
@@ -225,7 +233,7 @@ oracle-build:
 oracle-program: $(UNIT)/oracle
 $(UNIT)/oracle: t/oracle/oracle.cpp $(UNIT)/librooms.a
 	@echo "  $(CXX) $@"
-	@$(CXX) $(CXXFLAGS_ALL) -MF $@.d $(UNIT_FLAGS) -o $@ $(filter %.cpp %.a,$^) -ljwt -lcrypto -ljansson -lz -lhiredis -lpthread
+	@$(CXX) $(CXXFLAGS_ALL) -MF $@.d $(UNIT_FLAGS) -o $@ $(filter %.cpp %.a,$^) -ljwt -lcrypto -ljansson -lz -lhiredis -lpq -lpthread
 
 # --- crowds of clients, for the load tests --------------------------------------------------------
 
@@ -276,7 +284,7 @@ $(NODE_MODULES): t/package-lock.json
 
 # --- what no test sees --------------------------------------------------------------------------
 
-FORMATTED = $(SOURCES) $(HEADERS) $(wildcard t/unit/*.hpp t/unit/*.cpp t/fuzz/*.cpp t/oracle/*.cpp)
+FORMATTED = $(SOURCES) $(HEADERS) $(wildcard t/unit/*.hpp t/unit/*.cpp t/fuzz/*.cpp t/oracle/*.cpp t/pg/*.cpp)
 
 .PHONY: check check-layers check-conformance check-docs check-directives check-warnings fmt fmt-check
 check: check-layers fmt-check check-docs check-directives check-conformance check-warnings ## the house rules

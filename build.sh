@@ -11,8 +11,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 # A name behind a colon is a command that will do as well, whatever package it came from.
-module_packages=(nginx nginx-dev g++ make libssl-dev zlib1g-dev libpcre2-dev libjansson-dev libhiredis-dev)
-run_packages=("${module_packages[@]}" openssl curl)
+module_packages=(nginx nginx-dev g++ make libssl-dev zlib1g-dev libpcre2-dev libjansson-dev libhiredis-dev libpq-dev)
+run_packages=("${module_packages[@]}" openssl curl postgresql)
 test_packages=("${run_packages[@]}" perl python3 python3-websockets redis-server redis-tools libcmocka-dev libjwt-dev
     clang-14 libclang-rt-14-dev clang-format-14 valgrind
     nodejs:node npm:npm chromium:chromium git iproute2 procps)
@@ -40,7 +40,10 @@ listeners() {  # like `ss -ltn`, which a bare system has not got
 policy=${ROOMS_POLICY_RC_D:-/usr/sbin/policy-rc.d}  # tests put it elsewhere
 saved=$policy.before-rooms
 mark='# rooms: build.sh is installing packages'
+# Debian makes a database cluster when the server is installed, which would run from the next boot on.
+no_cluster=${ROOMS_CREATECLUSTER_D:-/etc/postgresql-common/createcluster.d}/rooms-build.conf
 lift_policy() {
+    rm -f "$no_cluster"
     if grep -qsF "$mark" "$policy"; then rm -f "$policy"; fi
     if [[ -e $saved || -L $saved ]]; then mv -f "$saved" "$policy"; fi
 }
@@ -55,6 +58,9 @@ install_as_root() {
     if [[ -e $policy || -L $policy ]]; then mv "$policy" "$saved"; fi
     printf '#!/bin/sh\n%s\nexit 101\n' "$mark" >"$policy"
     chmod 755 "$policy"
+    mkdir -p "${no_cluster%/*}"
+    printf '%s\n' "$mark" 'create_main_cluster = false' >"$no_cluster"
+    chmod 644 "$no_cluster"
     apt-get update -q -o=Dpkg::Use-Pty=0 >/dev/null
     local log
     log=$(mktemp)

@@ -23,6 +23,7 @@ class Machine:
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="rooms-house."))
         self.dir.chmod(0o755)
         self.policy = self.dir / "policy-rc.d"
+        self.clusters = self.dir / "createcluster.d"
         for name, script in commands.items():
             file = self.dir / name.replace("_", "-")
             file.write_text(f"#!/bin/bash\n{script}\n")
@@ -38,7 +39,8 @@ class Machine:
         return subprocess.run(
             ["/bin/bash", f"{ROOT}/build.sh", *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, check=False, timeout=60,
-            env=dict(os.environ, PATH=f"{self.dir}:/usr/bin:/bin", ROOMS_POLICY_RC_D=str(self.policy), **env))
+            env=dict(os.environ, PATH=f"{self.dir}:/usr/bin:/bin", ROOMS_POLICY_RC_D=str(self.policy),
+                     ROOMS_CREATECLUSTER_D=str(self.clusters), **env))
 
 
 @tap.case("without root and without sudo, build.sh prints the one apt line and ends with 1")
@@ -74,6 +76,14 @@ def _():
         tap.is_(machine.build("--install-as-root", "nginx").returncode, 0, "exit code")
         tap.is_((machine.dir / "seen").read_text(), "apt-get update: 101\napt-get install: 101\n", "policy")
         tap.ok(not machine.policy.exists(), "policy-rc.d is gone")
+
+
+@tap.case("while packages are installed, no database cluster is made; afterwards that is as it was")
+def _():
+    with Machine(apt_get='cat "$ROOMS_CREATECLUSTER_D"/*.conf >"${0%/*}/seen"', systemctl="") as machine:
+        tap.is_(machine.build("--install-as-root", "postgresql").returncode, 0, "exit code")
+        tap.like((machine.dir / "seen").read_text(), "^create_main_cluster = false$")
+        tap.is_(list(machine.clusters.iterdir()), [], "what is left")
 
 
 @tap.case("policy-rc.d is gone after an installation that failed")

@@ -8,6 +8,7 @@
 
 #include "nginx/guard.hpp"
 #include "nginx/quiet_log.hpp"
+#include "nginx/watch.hpp"
 
 namespace rooms {
 namespace {
@@ -131,6 +132,10 @@ std::unique_ptr<Stream> NginxReactor::connect(const Address& address, bool tls, 
 
 std::unique_ptr<Timer> NginxReactor::timer(std::function<void()> on_fire) {
     return std::make_unique<NginxTimer>(std::make_shared<Clock>(tools_, std::move(on_fire)));
+}
+
+std::unique_ptr<Watch> NginxReactor::watch(int fd, std::function<void()> on_ready) {
+    return open_watch(tools_, fd, std::move(on_ready));
 }
 
 void NginxReactor::resolve(const std::string& name, std::uint16_t port, std::weak_ptr<void> owner,

@@ -1,6 +1,6 @@
 // The Reactor of one worker, over nginx's event loop.
 //
-// It outlives the streams and timers that it made; when it goes, names that are still looked up are
+// It outlives the streams, timers and watches that it made; when it goes, names that are still looked up are
 // forgotten. Nothing of it keeps a worker from exiting. A timer whose callback ran out of memory, and was
 // not armed in it, fires again after a second: what comes back periodically must not stop for that.
 #pragma once
@@ -27,6 +27,7 @@ public:
     [[nodiscard]] std::unique_ptr<Stream> connect(const Address& address, bool tls, std::uint64_t timeout_ms,
                                                   Stream::Handler& handler) override;
     [[nodiscard]] std::unique_ptr<Timer> timer(std::function<void()> on_fire) override;
+    [[nodiscard]] std::unique_ptr<Watch> watch(int fd, std::function<void()> on_ready) override;
     void resolve(const std::string& name, std::uint16_t port, std::weak_ptr<void> owner,
                  Resolved done) override;
     [[nodiscard]] bool resolves() const override;

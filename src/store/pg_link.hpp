@@ -38,6 +38,8 @@ public:
 
     static constexpr std::uint64_t kConnectMs = 5000;  // to log in, all servers together
     static constexpr std::uint64_t kStatementMs = 3000;
+    static constexpr std::uint64_t kSettleMs =
+        1000;  // up for so long: it is back, for the log and the backoff
     static constexpr std::size_t kMaxQueued = 1024;  // statements without an answer
 
     PgLink(Reactor& reactor, const PgTarget& target, std::string application_name, Handler& handler);
@@ -52,9 +54,10 @@ public:
     [[nodiscard]] const std::string& trouble() const { return trouble_; }
 
     // `done` is called exactly once, later, in the order of the calls; not when the link is destroyed
-    // first. Beyond kMaxQueued, or while not up, it is `unavailable` at the end of this turn. `timeout_ms`
-    // includes the time that it waits for others. REQUIRES: the statement's texts outlive the link, and a
-    // name always means the same text.
+    // first. Beyond kMaxQueued, or while not up, it is `unavailable` at the end of this turn (and `refused`
+    // where a value has a NUL): who then tries again at once keeps the turn from ending. `timeout_ms`
+    // includes the time that it waits for others.
+    // REQUIRES: the statement's texts outlive the link, and a name always means the same text.
     void run(const PgStatement& statement, std::vector<PgValue> values, PgDone done,
              std::uint64_t timeout_ms = kStatementMs);
     // Ends the connection, and the transaction that may be open with it; connects again, with backoff.
@@ -69,12 +72,52 @@ private:
         std::vector<PgValue> values;
         PgDone done;
         std::uint64_t deadline;  // steady clock
+        const char* reason;      // ended: why it was not sent; null: why_
     };
 
+    void on_open() override;
+    void on_outcome(const PgOutcome& outcome) override;
+    void on_message(std::string_view channel, std::string_view payload) override;
+    void on_closed(std::string_view why) override;
+
+    void connect();
+    void lose(std::string_view why) noexcept;
+    void send_next();
+    void refuse(Pending pending, const char* reason);
+    void check_deadlines();
+    void watch_deadline(std::uint64_t deadline);
+    void on_ended();
+    static void answer(Pending& pending, std::string_view why);
+    void note_lost(const std::string& why, std::uint64_t retry_ms);
+    void note_settled();
+    template <typename Call>
+    static void try_to(Call call);
+
     Reactor& reactor_;
+    const PgTarget target_;
+    const std::string application_name_;
+    const std::string shown_;  // `postgres "…"`
     Handler& handler_;
     State state_ = State::down;
+    std::size_t first_ = 0;          // of the servers
+    std::list<Pending> pending_;     // the first one is with the server; it moves without memory
+    std::list<Pending> ended_;       // to be answered at the end of this turn
+    std::string why_;                // it was lost last
+    bool lost_ = false;              // on_ended has to deal with it
+    bool was_up_ = false;            // on_down is owed
+    bool known_ = false;             // it has settled once
+    std::vector<std::string> told_;  // causes, since it was well
+    bool told_lost_ = false;
+    std::uint64_t lost_since_ = 0;
     std::string trouble_;
+    Backoff backoff_{100, 1000};
+    PgSession session_;
+    std::uint64_t deadline_at_ = 0;
+    std::unique_ptr<Timer> deadline_;
+    std::unique_ptr<Timer> reopen_;
+    std::unique_ptr<Timer> ending_;
+    std::unique_ptr<Timer> settle_;
+    std::shared_ptr<int> alive_;
 };
 
 }  // namespace rooms

@@ -1,4 +1,5 @@
-// The event loop as the store sees it: outgoing connections, timers, clocks, names and the log.
+// The event loop as the store sees it: outgoing connections, sockets of libraries, timers, clocks, names and
+// the log.
 //
 // Implemented over nginx in nginx/reactor, and over poll() in the unit tests, so that links, nodes and
 // brokers know no nginx. Everything runs in one thread; no callback runs before the call that asked for
@@ -71,6 +72,16 @@ public:
     [[nodiscard]] virtual bool armed() const = 0;
 };
 
+// A socket that a library owns. Destroying it leaves the socket open; its own callback may do so, and the
+// library may close the socket before: what is watched is the socket, not its number.
+class Watch {
+public:
+    virtual ~Watch() = default;
+    // What is waited for, from now on; at first nothing. Levels: it is told again until it is no longer so.
+    // false: it cannot be watched.
+    [[nodiscard]] virtual bool want(bool read, bool write) = 0;
+};
+
 enum class LogLevel : std::uint8_t { error, warn, notice, info };
 
 class Reactor {
@@ -83,6 +94,9 @@ public:
                                                           std::uint64_t timeout_ms,
                                                           Stream::Handler& handler) = 0;
     [[nodiscard]] virtual std::unique_ptr<Timer> timer(std::function<void()> on_fire) = 0;
+    // `on_ready`: something wanted can be done, or the socket has an error. Null: it cannot be watched.
+    // After one that throws nothing is told any more.
+    [[nodiscard]] virtual std::unique_ptr<Watch> watch(int fd, std::function<void()> on_ready) = 0;
 
     // The sockaddrs of a name now; never blocks. An error says why, for the log: no resolver is
     // configured, the name is unknown, it took too long. Answers later, once; not after `owner` has

@@ -214,6 +214,8 @@ public:
         return std::make_unique<FakeTimer>(std::move(clock));
     }
 
+    std::unique_ptr<Watch> watch(int, std::function<void()>) override { die("no library has sockets here"); }
+
     void resolve(const std::string& name, std::uint16_t port, std::weak_ptr<void> owner,
                  Resolved done) override {
         look_ups_.push_back({name, port, std::move(owner), std::move(done)});

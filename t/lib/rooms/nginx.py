@@ -238,10 +238,9 @@ http {{
         env.update(self.env)
         if ASAN:
             here = os.path.dirname(os.path.abspath(__file__))
-            # libstdc++ too: the module is opened later, and asan looks up __cxa_throw when it starts. The module
-            # itself, so that it is still there when leaks are named, after nginx has closed it.
-            env["LD_PRELOAD"] = " ".join([_library(name) for name in ("libasan.so", "libubsan.so", "libstdc++.so.6")] +
-                                         ([MODULE] if self.module else []))
+            # libstdc++ too: the module is opened later, and asan looks up __cxa_throw when it starts. Not the module:
+            # libpq's libraries, loaded so early, leave libc's lock of locales in a state in which exit() hangs.
+            env["LD_PRELOAD"] = " ".join(_library(name) for name in ("libasan.so", "libubsan.so", "libstdc++.so.6"))
             log = f"log_path={self.report_dir}/report"
             env["ASAN_OPTIONS"] = f"{log}:abort_on_error=0:detect_leaks=1:detect_odr_violation=0:strict_string_checks=1"
             # nginx is built without frame pointers: only the slow unwinder finds who asked for the memory.
