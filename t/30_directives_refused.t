@@ -195,6 +195,27 @@ REDIS = [
     ("rediss://127.0.0.1 ca=@DIR@/secret", "certificate"),
 ]
 IN_HTTP += [("rooms_redis", arguments, right) for arguments, right in REDIS]
+POSTGRES = [
+    ('""', "it is empty"),
+    ("rooms", "a word has no ="),
+    ('"dbname=app pasword=XYZZYPLUGH"', "no such parameter"),
+    ('"dbname=app password=XYZZY PLUGH"', "a word has no ="),
+    ("\"dbname=app password='XYZZYPLUGH\"", "a ' is not closed"),
+    ("http://XYZZYPLUGH@localhost", "a word has no ="),
+    ("postgresql://app:XYZZY%PLUGH@localhost/app", "%25"),
+    ("postgresql://app:XYZZY@PLUGH@127.0.0.1/app", "a host is a name"),
+    ("postgresql://app:XYZZY/PLUGH@127.0.0.1/app", "from 1 to 65535"),
+    ("postgresql://localhost/app?XYZZYPLUGH=1", r"behind the \?"),
+    ("postgresql://localhost:0/app", "from 1 to 65535"),
+    ('"host=127.0.0.1,127.0.0.2 port=1,2,3"', "number of ports"),
+    ('"host=localhost hostaddr=127.0.0.1,127.0.0.2"', "number of hosts"),
+    ("hostaddr=localhost", "hostaddr is an IPv4 or IPv6 address"),
+    ("host=run/postgresql", "absolute path"),
+    ("service=app", "service= is not read"),
+    ('"host=rooms.invalid password=XYZZYPLUGH"', 'host "rooms.invalid" not found'),
+    ('"host=127.0.0.1,rooms.invalid"', 'host "rooms.invalid" not found'),
+]
+IN_HTTP += [("rooms_postgres", arguments, right) for arguments, right in POSTGRES]
 for name, arguments, right in IN_HTTP:
     tap.add(f"{name} {arguments}: refused", refused, name, right, f"\n{name} {arguments};\n")
 
@@ -222,7 +243,8 @@ ONCE = ["rooms", "rooms_echo", "rooms_publish", "rooms_status", "rooms_jwt_token
 for line in ONCE:
     tap.add(f"{line.split()[0]} twice in one place: refused", refused, line.split()[0], "is duplicate", "",
             location(f"{KEY}\n{line};\n{line};"))
-for line in ("rooms_zone a:1m", "rooms_history session:* size=1", "rooms_claim $t tenantId", "rooms_redis unix:/r.sock"):
+for line in ("rooms_zone a:1m", "rooms_history session:* size=1", "rooms_claim $t tenantId", "rooms_redis unix:/r.sock",
+             "rooms_postgres dbname=app"):
     tap.add(f"{line.split()[0]} twice: refused", refused, line.split()[0], "is duplicate", f"\n{line};\n{line};\n")
 
 HANDLERS = ["rooms", "rooms_echo", "rooms_publish", "rooms_status"]
@@ -237,7 +259,8 @@ for name in HANDLERS:
                 location(f"{KEY}\n{other};\n{name};"), at=f"{name};")
 for name in HANDLERS:
     tap.add(f"{name} outside of a location: refused", refused, name, "not allowed here", "", "", f"\n{name};\n")
-for line in ("rooms_zone a:1m", "rooms_history session:* size=1", "rooms_claim $t tenantId", "rooms_redis unix:/r.sock"):
+for line in ("rooms_zone a:1m", "rooms_history session:* size=1", "rooms_claim $t tenantId", "rooms_redis unix:/r.sock",
+             "rooms_postgres dbname=app"):
     tap.add(f"{line.split()[0]} in a server: refused", refused, line.split()[0], "not allowed here", "", "", f"\n{line};\n")
 
 tap.add("rooms without any key: refused, and rooms_jwt_key is named", refused, '"rooms"', "rooms_jwt_key", "",
@@ -309,8 +332,20 @@ def _():
         tap.unlike(accepted(f"rooms_redis {line};"), r"\[(warn|error|alert)\]")
 
 
+@tap.case("rooms_postgres in every form: accepted")
+def _():
+    for line in ("dbname=app", '"host=/run/postgresql dbname=app user=rooms"', "postgresql:///app", "postgres://localhost/app",
+                 "postgresql://app:p%40ss@localhost:5433,127.0.0.1,[::1]:5434/app?sslmode=verify-full",
+                 "\"host=localhost hostaddr=127.0.0.1 password='two words' options='-c work_mem=1MB' passfile=/nowhere\"",
+                 '"host=db.invalid hostaddr=10.0.0.1 dbname=app"', '"target_session_attrs=any gssencmode=prefer"'):
+        tap.unlike(accepted(f"rooms_postgres {line};"), r"\[(warn|error|alert)\]")
+
+
 @tap.case("no message quotes a secret")
 def _():
+    for arguments, _right in POSTGRES:
+        _, said = server.test_config(http=f"rooms_postgres {arguments};")
+        tap.unlike(said, "XYZZY|PLUGH")
     for arguments, _right in REDIS:
         _, said = server.test_config(http=f"rooms_redis {arguments};")
         tap.unlike(said, "XYZZY|PLUGH|a password of Redis|another")

@@ -19,6 +19,7 @@
 #include "nginx/backend_access.hpp"
 #include "nginx/ngx.hpp"
 #include "nginx/origin_rules.hpp"
+#include "store/pg_target.hpp"
 #include "store/redis_target.hpp"
 
 namespace rooms {
@@ -53,6 +54,7 @@ struct MainConf {
     std::size_t zone_size = 0;
     ngx_shm_zone_t* zone = nullptr;      // set once any location of ours exists
     std::unique_ptr<RedisTarget> redis;  // null: the rooms are those of this host
+    std::unique_ptr<PgTarget> postgres;  // null: there is no database
     ngx_ssl_t* redis_ssl = nullptr;      // set where redis->tls is
     HistoryRules history;
     std::vector<std::string> history_patterns;  // as written, against repeats

@@ -28,6 +28,8 @@ ngx_command_t kCommands[] = {
      at_http<set_zone>, NGX_HTTP_MAIN_CONF_OFFSET, 0, nullptr},
     {ngx_string("rooms_redis"), NGX_CONF_1MORE | kHttp,
      at_http<set_redis>, NGX_HTTP_MAIN_CONF_OFFSET, 0, nullptr},
+    {ngx_string("rooms_postgres"), NGX_CONF_TAKE1 | kHttp,
+     at_http<set_postgres>, NGX_HTTP_MAIN_CONF_OFFSET, 0, nullptr},
     {ngx_string("rooms_history"), NGX_CONF_TAKE2 | NGX_CONF_TAKE3 | kHttp,
      at_http<set_history>, NGX_HTTP_MAIN_CONF_OFFSET, 0, nullptr},
     {ngx_string("rooms_claim"), NGX_CONF_2MORE | kHttp,

@@ -1,15 +1,14 @@
 // The directive rooms_redis: which servers, how to log in, whom to trust.
 //
 // The URL is never quoted: it may hold the password.
-#include <netdb.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
-#include <sys/socket.h>
 
 #include <cstring>
 #include <utility>
 
 #include "nginx/conf_file.hpp"
+#include "nginx/conf_hosts.hpp"
 #include "nginx/conf_setters.hpp"
 #include "nginx/conf_values.hpp"
 
@@ -100,28 +99,13 @@ char* read_db(ngx_conf_t* cf, std::string_view text, RedisTarget& target) {
     return NGX_CONF_OK;
 }
 
-// The first address of each name, IPv4 before IPv6, as nginx does with the servers of an upstream.
 char* find_addresses(ngx_conf_t* cf, RedisTarget& target) {
     for (Address& server : target.servers) {
         if (!server.sockaddr.empty()) continue;
-        addrinfo hints{};
-        hints.ai_socktype = SOCK_STREAM;
-        hints.ai_flags = AI_ADDRCONFIG;
-        addrinfo* found = nullptr;
-        const int rc = getaddrinfo(server.host.c_str(), nullptr, &hints, &found);
-        if (rc != 0) {
-            return refuse(cf, "host \"" + server.host + "\" not found: " + gai_strerror(rc));
-        }
-        for (const int family : {AF_INET, AF_INET6}) {
-            for (const addrinfo* each = found; each != nullptr && server.sockaddr.empty();
-                 each = each->ai_next) {
-                if (each->ai_family != family) continue;
-                server.sockaddr.assign(reinterpret_cast<const char*>(each->ai_addr), each->ai_addrlen);
-                ngx_inet_set_port(reinterpret_cast<sockaddr*>(server.sockaddr.data()), server.port);
-            }
-        }
-        freeaddrinfo(found);
-        if (server.sockaddr.empty()) return refuse(cf, "host \"" + server.host + "\" has no address");
+        auto found = find_address(server.host);
+        if (!found) return refuse(cf, found.error().message);
+        server.sockaddr = std::move(*found);
+        ngx_inet_set_port(reinterpret_cast<sockaddr*>(server.sockaddr.data()), server.port);
     }
     return NGX_CONF_OK;
 }

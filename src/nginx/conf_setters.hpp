@@ -37,6 +37,9 @@ char* set_join(ngx_conf_t* cf, Level& level);
 // conf_redis.cpp
 char* set_redis(ngx_conf_t* cf, MainConf& conf);
 
+// conf_postgres.cpp
+char* set_postgres(ngx_conf_t* cf, MainConf& conf);
+
 // conf_limits.cpp
 char* set_origin(ngx_conf_t* cf, Level& level);
 char* set_heartbeat(ngx_conf_t* cf, Level& level);
