@@ -44,8 +44,9 @@ create trigger rooms_ring_outbox after insert on rooms_outbox
 
 -- Called in a transaction that ends with rooms_finish_outbox: who takes is alone until the commit, so that
 -- the order holds with any number of hosts. No row: there is none, or another host is at it.
+--   status, late_ms   of an event that tells of an approval's end, what it tells; late: since the deadline
 create or replace function rooms_take_outbox(most integer)
-returns table (id bigint, key text, room text, type text, data text)
+returns table (id bigint, key text, room text, type text, data text, status text, late_ms bigint)
 language plpgsql security definer set search_path from current set timezone = 'UTC' as $$
 begin
     if not pg_try_advisory_xact_lock(hashtext('rooms_outbox'), hashtext(current_schema())) then
@@ -53,8 +54,15 @@ begin
     end if;
     return query
         select o.id, format('outbox:%s:%s', o.id, (extract(epoch from o.created_at) * 1000000)::bigint),
-            o.room, o.type, o.data::text
+            o.room, o.type, o.data::text, told.status,
+            case when told.status = 'timeout' and o.data ->> 'expiresAt' ~ '^[0-9]{1,15}$' then
+                (extract(epoch from clock_timestamp()) * 1000)::bigint - (o.data ->> 'expiresAt')::bigint end
         from rooms_outbox o
+        left join lateral (
+            select o.data ->> 'status' as status
+            where o.type = 'approval:resolved'
+                and o.data ->> 'id' = format('approval:%s:%s', o.data ->> 'approvalId', o.data ->> 'status')
+        ) told on true
         where o.refused is null
         order by o.id
         limit most;

@@ -4,7 +4,9 @@
 #include <algorithm>
 
 #include "nginx/conf_level.hpp"
+#include "nginx/conf_setters.hpp"
 #include "nginx/conf_values.hpp"
+#include "nginx/inner_request.hpp"
 #include "nginx/pool.hpp"
 #include "nginx/request_state.hpp"
 #include "nginx/zone_broker.hpp"
@@ -118,6 +120,7 @@ const char* directive_of(Endpoint endpoint) {
     switch (endpoint) {
         case Endpoint::echo: return "rooms_echo";
         case Endpoint::publish: return "rooms_publish";
+        case Endpoint::approvals: return "rooms_approvals_api";
         case Endpoint::status: return "rooms_status";
         default: return "rooms";
     }
@@ -129,6 +132,8 @@ char* merge(ngx_conf_t* cf, LocationConf& parent, LocationConf& conf) {
     auto* core =
         static_cast<ngx_http_core_loc_conf_t*>(ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module));
     main->levels.push_back(core);
+    conf.server =
+        static_cast<ngx_http_core_srv_conf_t*>(ngx_http_conf_get_module_srv_conf(cf, ngx_http_core_module));
 
     if (conf.endpoint != Endpoint::none && core->handler != conf.handler) {
         return refuse_at(cf, *conf.level->endpoint, directive_of(conf.endpoint), kOtherHandler);
@@ -149,6 +154,8 @@ char* merge(ngx_conf_t* cf, LocationConf& parent, LocationConf& conf) {
             cf, *conf.level->endpoint, "rooms",
             "nobody could connect without a \"rooms_jwt_key ALG FILE;\" or a \"rooms_jwt_jwks FILE;\"");
     }
+    if (conf.endpoint == Endpoint::approvals && !main->approvals_endpoint)
+        main->approvals_endpoint = conf.level->endpoint;
     main->used = main->used || conf.endpoint != Endpoint::none;
     main->reads_tokens = main->reads_tokens || main->used || conf.keys != nullptr;
     return NGX_CONF_OK;
@@ -187,13 +194,19 @@ ngx_int_t postconfiguration(ngx_conf_t* cf) {
         auto* main = static_cast<MainConf*>(ngx_http_conf_get_module_main_conf(cf, ngx_http_rooms_module));
         auto* core = static_cast<ngx_http_core_main_conf_t*>(
             ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module));
-        if (!check_variables(cf, *main)) return NGX_ERROR;
+        if (!check_variables(cf, *main) || !check_stores(cf, *main)) return NGX_ERROR;
         if (!main->reads_tokens) return NGX_OK;
         main->token_arguments.emplace_back("token");
         std::sort(main->token_arguments.begin(), main->token_arguments.end());
         main->token_arguments.erase(std::unique(main->token_arguments.begin(), main->token_arguments.end()),
                                     main->token_arguments.end());
         if (main->used && add_zone(cf, *main) != NGX_OK) return NGX_ERROR;
+        if (main->request_rules) {
+            auto* inner = static_cast<ngx_http_handler_pt*>(
+                ngx_array_push(&core->phases[NGX_HTTP_SERVER_REWRITE_PHASE].handlers));
+            if (inner == nullptr) return NGX_ERROR;
+            *inner = admit_inner_request;
+        }
         // nginx walks the rewrite phase from the end of the array: the first handler there comes after
         // `set` and `if`, whose variables rooms_jwt_token may use. The log phase it walks from the
         // beginning: the first comes before the access log.

@@ -7,11 +7,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/history.hpp"
 #include "core/key_set.hpp"
+#include "core/lookup_text.hpp"
 #include "core/rate.hpp"
 #include "core/rules.hpp"
 #include "core/session.hpp"
@@ -20,13 +22,14 @@
 #include "nginx/ngx.hpp"
 #include "nginx/origin_rules.hpp"
 #include "store/pg_target.hpp"
+#include "store/approval_times.hpp"
 #include "store/redis_target.hpp"
 
 namespace rooms {
 
 struct Level;
 
-enum class Endpoint : std::uint8_t { none, socket, echo, publish, status };
+enum class Endpoint : std::uint8_t { none, socket, echo, publish, approvals, status };
 enum class AuthFailure : std::uint8_t { close, http };
 enum class AccessLog : std::uint8_t { end, upgrade };
 
@@ -49,6 +52,14 @@ struct UsedVariable {
     Place place;
 };
 
+// `rooms_approvals postgres|redis …`.
+struct ApprovalsConf {
+    enum class Store : std::uint8_t { postgres, redis };
+    Store store = Store::postgres;
+    ApprovalTimes times;
+    Place place;
+};
+
 struct MainConf {
     ngx_str_t zone_name = ngx_null_string;
     std::size_t zone_size = 0;
@@ -56,8 +67,14 @@ struct MainConf {
     std::unique_ptr<RedisTarget> redis;  // null: the rooms are those of this host
     std::unique_ptr<PgTarget> postgres;  // null: there is no database
     ngx_ssl_t* redis_ssl = nullptr;      // set where redis->tls is
+    std::optional<ApprovalsConf> approvals;
+    bool outbox = true;                       // where there is a database
+    std::optional<Place> approvals_endpoint;  // of the first rooms_approvals_api
+    std::optional<Place> outbox_place;        // of rooms_outbox; nothing: not written
     HistoryRules history;
     std::vector<std::string> history_patterns;  // as written, against repeats
+    std::optional<Place> sql_rule;              // of a rooms_allow with sql=
+    bool request_rules = false;                 // some rooms_allow has request=
     std::vector<std::unique_ptr<ClaimVariable>> claims;
     std::vector<UsedVariable> used_variables;
     std::vector<std::string> token_arguments;       // lower case: $arg_… that carry tokens, and "token"
@@ -68,10 +85,21 @@ struct MainConf {
     bool reads_tokens = false;                      // some location has a handler or keys of ours
 };
 
+// `sql=…` or `request=…` behind a pattern of rooms_allow.
+struct LookupRule {
+    enum class Kind : std::uint8_t { sql, request };
+    Kind kind = Kind::sql;
+    LookupText text;
+    std::string name;  // of the prepared statement
+    std::string sql;   // with $1, $2 …
+    ngx_msec_t cache = 30000;
+};
+
 // `rooms_allow` and `rooms_join` of a location, compiled. RuleSet and Pattern speak of values by index:
 // claim i is the claim at claim_paths[i] of the newest token, captured i is captured[i] at the handshake.
 struct RoomRules {
     RuleSet allow;
+    std::vector<std::unique_ptr<LookupRule>> lookups;  // by rule; null: the pattern decides
     std::vector<Pattern> joins;
     std::vector<std::vector<std::string>> claim_paths;
     std::vector<ngx_int_t> captured;  // indices of nginx variables
@@ -98,7 +126,7 @@ struct Compression {
 // Everything is set, by default or by inheritance, once the configuration has been read.
 struct LocationConf {
     Endpoint endpoint = Endpoint::none;
-    BackendAccess* access = nullptr;  // publish, status
+    BackendAccess* access = nullptr;  // publish, approvals, status
 
     // tokens; keys is null where no level has any: never so where endpoint is socket
     KeySet* keys = nullptr;
@@ -107,8 +135,9 @@ struct LocationConf {
     const std::vector<std::string>* token_arguments = nullptr;  // read by it; null: "token"
     AuthFailure auth_failure = AuthFailure::close;
 
-    RoomRules* rules = nullptr;      // null: no level has any, everything is closed
-    OriginRules* origins = nullptr;  // null: the default rule of OriginRules
+    RoomRules* rules = nullptr;                  // null: no level has any, everything is closed
+    ngx_http_core_srv_conf_t* server = nullptr;  // that the location is in
+    OriginRules* origins = nullptr;              // null: the default rule of OriginRules
     std::vector<ConnectionLimit>* connection_limits = nullptr;  // null: none
 
     WireLimits wire;

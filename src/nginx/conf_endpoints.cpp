@@ -1,4 +1,5 @@
-// The four handlers that a location can have, and who may use those for backends.
+// The five handlers that a location can have, and who may use those for backends.
+#include "nginx/approvals_api.hpp"
 #include "nginx/conf_file.hpp"
 #include "nginx/conf_setters.hpp"
 #include "nginx/conf_values.hpp"
@@ -93,6 +94,18 @@ char* set_rooms_echo(ngx_conf_t* cf, LocationConf& conf) {
 
 char* set_rooms_publish(ngx_conf_t* cf, LocationConf& conf) {
     return set_backend(cf, conf, Endpoint::publish, publish_handler, "rooms_publish");
+}
+
+char* set_rooms_approvals_api(ngx_conf_t* cf, LocationConf& conf) {
+    const auto* core =
+        static_cast<ngx_http_core_loc_conf_t*>(ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module));
+    bool plain = !core->named && !core->exact_match;
+#if (NGX_PCRE)
+    plain = plain && core->regex == nullptr;
+#endif
+    if (!plain)
+        return refuse(cf, "its location must be a prefix, for approvals live below it: location /approvals");
+    return set_backend(cf, conf, Endpoint::approvals, approvals_handler, "rooms_approvals_api");
 }
 
 char* set_rooms_status(ngx_conf_t* cf, LocationConf& conf) {

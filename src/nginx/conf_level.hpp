@@ -17,6 +17,10 @@ namespace rooms {
 struct PatternText {
     std::string text;
     Place place;
+    // of rooms_allow, as written; at most one of the two
+    std::optional<std::string> sql;
+    std::optional<std::string> request;
+    std::optional<ngx_msec_t> cache;
 };
 
 // Of two handlers in a location nginx calls the one that is written last.

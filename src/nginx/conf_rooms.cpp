@@ -43,23 +43,29 @@ std::optional<VariableSource> room_part(std::string_view name) {
     return std::nullopt;
 }
 
-char* add_pattern(ngx_conf_t* cf, std::vector<PatternText>& patterns, Pattern::Star star) {
-    std::string fault;
-    const auto resolve = [&](std::string_view name) -> std::optional<VariableSource> {
+// Whether the form is right; what the variables are is not known yet.
+struct FirstResolver {
+    std::optional<VariableSource> operator()(std::string_view name) {
         const std::string folded = lower(name);
         if (const auto part = room_part(folded)) return part;
         if (folded.starts_with(kClaimPrefix) && has_upper_case(name.substr(kClaimPrefix.size()))) {
             fault = upper_case_fault(name);
         }
         return VariableSource{};
-    };
-    const auto pattern = Pattern::compile(word(cf, 1), resolve, star);
+    }
+    std::string fault;
+};
+
+char* add_pattern(ngx_conf_t* cf, std::vector<PatternText>& patterns, Pattern::Star star) {
+    FirstResolver resolver;
+    const std::string& fault = resolver.fault;
+    const auto pattern = Pattern::compile(word(cf, 1), std::ref(resolver), star);
     if (!fault.empty()) return refuse(cf, fault);
     if (!pattern) return refuse(cf, pattern.error().message);
     for (const auto& other : patterns) {
         if (other.text == word(cf, 1)) return duplicate();
     }
-    patterns.push_back({std::string(word(cf, 1)), place_of(cf)});
+    patterns.push_back({std::string(word(cf, 1)), place_of(cf), {}, {}, {}});
     return NGX_CONF_OK;
 }
 
@@ -148,6 +154,55 @@ bool check_case(ngx_conf_t* cf) {
     return true;
 }
 
+std::string lookup_fault(const PatternText& pattern, const std::string& message) {
+    return std::string(pattern.sql ? "sql=" : "request=") + ": " + message;
+}
+
+Result<LookupRule> compile_lookup(const PatternText& pattern, const VariableResolver& resolve) {
+    auto text = pattern.sql ? compile_sql(*pattern.sql, resolve) : compile_uri(*pattern.request, resolve);
+    if (!text) return Error{lookup_fault(pattern, text.error().message)};
+    LookupRule lookup;
+    lookup.text = std::move(*text);
+    if (pattern.cache) lookup.cache = *pattern.cache;
+    if (!pattern.sql) {
+        lookup.kind = LookupRule::Kind::request;
+        return lookup;
+    }
+    lookup.sql = sql_text(lookup.text);
+    // Equal texts are one statement: several levels compile what they inherit.
+    lookup.name = "allow_" + std::to_string(std::hash<std::string>()(lookup.sql));
+    return lookup;
+}
+
+// What stands behind the pattern of rooms_allow.
+char* read_lookup(ngx_conf_t* cf, PatternText& pattern) {
+    for (std::size_t i = 2; i < word_count(cf); ++i) {
+        if (const auto sql = parameter(word(cf, i), "sql=")) {
+            if (pattern.sql) return refuse(cf, "\"sql=\" is duplicate");
+            pattern.sql = *sql;
+        } else if (const auto request = parameter(word(cf, i), "request=")) {
+            if (pattern.request) return refuse(cf, "\"request=\" is duplicate");
+            pattern.request = *request;
+        } else if (const auto time = parameter(word(cf, i), "cache=")) {
+            if (pattern.cache) return refuse(cf, "\"cache=\" is duplicate");
+            pattern.cache = parse_ms(*time);
+            if (!pattern.cache) return refuse_value(cf, word(cf, i), "a time, for example cache=30s");
+        } else {
+            return refuse_value(cf, word(cf, i),
+                                "behind the pattern come only \"sql=STATEMENT\", request=URI and cache=TIME");
+        }
+    }
+    if (pattern.sql && pattern.request) return refuse(cf, "\"sql=\" and \"request=\" exclude each other");
+    if (pattern.cache && !pattern.sql && !pattern.request)
+        return refuse(cf, "\"cache=\" keeps what \"sql=\" or \"request=\" answer: there is neither");
+    if (!pattern.sql && !pattern.request) return NGX_CONF_OK;
+    FirstResolver resolver;
+    const auto lookup = compile_lookup(pattern, std::ref(resolver));
+    if (!resolver.fault.empty()) return refuse(cf, resolver.fault);
+    if (!lookup) return refuse(cf, lookup.error().message);
+    return NGX_CONF_OK;
+}
+
 }  // namespace
 
 std::optional<ngx_int_t> use_variable(ngx_conf_t* cf, std::string_view name, const char* directive,
@@ -184,7 +239,19 @@ char* compile_rules(ngx_conf_t* cf, Level& level) {
     for (const auto& pattern : level.allow) {
         auto compiled = compile(pattern, "rooms_allow", Pattern::Star::allowed);
         if (!compiled) return refuse_at(cf, pattern.place, "rooms_allow", compiled.error().message);
-        level.rules->allow.add(std::move(*compiled));
+        level.rules->lookups.push_back(nullptr);
+        if (!pattern.sql && !pattern.request) {
+            level.rules->allow.add(std::move(*compiled));
+            continue;
+        }
+        auto lookup = compile_lookup(pattern, [&](std::string_view name) {
+            return resolver.find(name, "rooms_allow", pattern.place);
+        });
+        if (!lookup) return refuse_at(cf, pattern.place, "rooms_allow", lookup.error().message);
+        level.rules->allow.add(std::move(*compiled), lookup->text.parameters);
+        level.rules->lookups.back() = std::make_unique<LookupRule>(std::move(*lookup));
+        if (pattern.sql) main->sql_rule = pattern.place;
+        if (pattern.request) main->request_rules = true;
     }
     for (const auto& pattern : level.joins) {
         auto compiled = compile(pattern, "rooms_join", Pattern::Star::refused);
@@ -267,9 +334,9 @@ char* set_claim(ngx_conf_t* cf, MainConf& conf) {
 }
 
 char* set_allow(ngx_conf_t* cf, Level& level) {
-    if (word_count(cf) > 2)
-        return refuse_value(cf, word(cf, 2), "it takes one pattern, for example session:*");
-    return add_pattern(cf, level.allow, Pattern::Star::allowed);
+    if (char* fault = add_pattern(cf, level.allow, Pattern::Star::allowed); fault != NGX_CONF_OK)
+        return fault;
+    return read_lookup(cf, level.allow.back());
 }
 
 char* set_join(ngx_conf_t* cf, Level& level) { return add_pattern(cf, level.joins, Pattern::Star::refused); }

@@ -11,6 +11,7 @@ namespace rooms {
 char* set_rooms(ngx_conf_t* cf, LocationConf& conf);
 char* set_rooms_echo(ngx_conf_t* cf, LocationConf& conf);
 char* set_rooms_publish(ngx_conf_t* cf, LocationConf& conf);
+char* set_rooms_approvals_api(ngx_conf_t* cf, LocationConf& conf);
 char* set_rooms_status(ngx_conf_t* cf, LocationConf& conf);
 
 // conf_tokens.cpp
@@ -39,6 +40,11 @@ char* set_redis(ngx_conf_t* cf, MainConf& conf);
 
 // conf_postgres.cpp
 char* set_postgres(ngx_conf_t* cf, MainConf& conf);
+// conf_approvals.cpp
+char* set_approvals(ngx_conf_t* cf, MainConf& conf);
+char* set_outbox(ngx_conf_t* cf, MainConf& conf);
+// Whether what they need is there. False: refused.
+bool check_stores(ngx_conf_t* cf, MainConf& conf);
 
 // conf_limits.cpp
 char* set_origin(ngx_conf_t* cf, Level& level);

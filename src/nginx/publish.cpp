@@ -15,7 +15,7 @@
 #include "nginx/guard.hpp"
 #include "nginx/headers.hpp"
 #include "nginx/http_answer.hpp"
-#include "nginx/pool.hpp"
+#include "nginx/later_answer.hpp"
 #include "nginx/request_body.hpp"
 #include "nginx/worker.hpp"
 
@@ -25,15 +25,6 @@ namespace {
 // Rooms multiply a publication: some kilobytes of body can ask for gigabytes of events.
 constexpr std::size_t kMaxExpanded = 64 * 1024 * 1024;
 constexpr std::string_view kKeyHeader = "Idempotency-Key";
-constexpr std::size_t kMaxShownEncoding = 64;
-constexpr std::string_view kNdjson = "application/x-ndjson";
-
-// One POST between its parsing and its answer. Shared by the request's pool and the broker's callback.
-struct Submission {
-    ngx_http_request_t* request;  // null once it is answered, or gone
-    PublishBody body;             // views into the request's memory: REQUIRES request
-    bool in_handler = true;       // nginx's own code is below on the stack
-};
 
 // One room's part of the answer, or one publication's, or all of it.
 struct Outcome {
@@ -61,31 +52,6 @@ ngx_int_t refuse(ngx_http_request_t* r, std::string_view code, std::string_view 
     const ngx_str_t shown = ngx_view(message);
     ngx_log_error(NGX_LOG_INFO, r->connection->log, 0, "rooms: publish refused: %V", &shown);
     return answer_error(r, NGX_HTTP_BAD_REQUEST, code, message);
-}
-
-// The media type without parameters; empty: none was sent.
-std::string_view media_type(ngx_http_request_t* r) {
-    const ngx_table_elt_t* header = r->headers_in.content_type;
-    if (header == nullptr) return {};
-    const std::string_view value = view(header->value);
-    return trim_ows(value.substr(0, value.find(';')));
-}
-
-bool is_taken(std::string_view type) {
-    return type.empty() || equal_caseless(type, kJsonType) || equal_caseless(type, kNdjson) ||
-           equal_caseless(type, "application/x-www-form-urlencoded");  // what `curl -d` says of any body
-}
-
-// Of the header Content-Encoding what is not identity; empty: nothing.
-std::string_view content_encoding(ngx_http_request_t* r) {
-    std::string_view found;
-    for_each_header(r, [&](const ngx_table_elt_t& header) {
-        if (!equal_caseless(view(header.key), "Content-Encoding")) return false;
-        const std::string_view value = trim_ows(view(header.value));
-        if (!equal_caseless(value, "identity")) found = value;
-        return !found.empty();
-    });
-    return found;
 }
 
 struct HeaderKey {
@@ -233,34 +199,8 @@ ngx_int_t respond(ngx_http_request_t* r, const PublishBody& body, std::span<cons
     return answer_json(r, outcome.status, outcome.json);
 }
 
-// The broker's answer. Runs in submit(), or turns later.
-void finish(Submission& submission, std::span<const PublishAnswer> answers) {
-    ngx_http_request_t* const r = submission.request;
-    if (r == nullptr) return;
-    ngx_connection_t* const c = r->connection;
-    const ngx_int_t rc = guarded(c->log, ngx_int_t{NGX_HTTP_INTERNAL_SERVER_ERROR},
-                                 [&] { return respond(r, submission.body, answers); });
-    const bool in_handler = submission.in_handler;
-    submission.request = nullptr;
-    ngx_http_finalize_request(r, rc);
-    if (!in_handler) ngx_http_run_posted_requests(c);
-}
-
-// The request may end before the broker answers.
-std::shared_ptr<Submission> hold(ngx_http_request_t* r, PublishBody body) {
-    auto submission = std::make_shared<Submission>(Submission{r, std::move(body)});
-    auto* kept = make_in_pool<std::shared_ptr<Submission>>(r->pool, submission);
-    ngx_http_cleanup_t* cleanup = kept == nullptr ? nullptr : ngx_http_cleanup_add(r, 0);
-    if (cleanup == nullptr) return nullptr;
-    cleanup->data = kept;
-    cleanup->handler = [](void* data) {
-        (*static_cast<std::shared_ptr<Submission>*>(data))->request = nullptr;
-    };
-    return submission;
-}
-
-// What to finalize with; nothing: the broker has the publications, finish() ends the request or has done so.
-std::optional<ngx_int_t> submit(ngx_http_request_t* r, std::shared_ptr<Submission>& submission) {
+// What to finalize with; nothing: the broker has the publications, its answer ends the request or has done so.
+std::optional<ngx_int_t> submit(ngx_http_request_t* r, std::shared_ptr<LaterAnswer>& later) {
     const auto text = request_body(r);
     if (!text) return NGX_HTTP_INTERNAL_SERVER_ERROR;
     const HeaderKey header = header_key(r);
@@ -269,7 +209,7 @@ std::optional<ngx_int_t> submit(ngx_http_request_t* r, std::shared_ptr<Submissio
         if (const auto wrong = check_idempotency_key(header.key)) return refuse(r, "bad_field", *wrong);
     }
 
-    auto body = parse_publish(*text, equal_caseless(media_type(r), kNdjson));
+    auto body = parse_publish(*text, is_ndjson(r));
     if (!body) return refuse(r, publish_code_text(body.error().code), body.error().message);
     if (!body->batch && !header.key.empty()) {
         const PublishItem& item = *body->items.front();
@@ -292,25 +232,24 @@ std::optional<ngx_int_t> submit(ngx_http_request_t* r, std::shared_ptr<Submissio
 
     const Expansion all = expand(*body, header.key, main_conf(r)->history);
     if (all.requests.empty()) return respond(r, *body, {});
-    submission = hold(r, std::move(*body));
-    if (submission == nullptr) return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    worker->broker().publish(
-        all.requests, [submission](std::span<const PublishAnswer> answers) { finish(*submission, answers); });
-    if (submission->request != nullptr) {
-        submission->in_handler = false;
-        r->read_event_handler = ngx_http_test_reading;
-    }
+    later = LaterAnswer::make(r);
+    if (later == nullptr) return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    // The body's views live as long as the request.
+    const auto kept = std::make_shared<const PublishBody>(std::move(*body));
+    worker->broker().publish(all.requests, [later, kept](std::span<const PublishAnswer> answers) {
+        later->give([&](ngx_http_request_t* request) { return respond(request, *kept, answers); });
+    });
+    later->wait();
     return std::nullopt;
 }
 
 // The reference which ngx_http_read_client_request_body took is given back by the one finalize.
 void on_body(ngx_http_request_t* r) {
-    std::shared_ptr<Submission> submission;
-    // The connection, and its log with it, may be gone when something fails after finish().
+    std::shared_ptr<LaterAnswer> later;
+    // The connection, and its log with it, may be gone when something fails after the answer.
     const auto rc = guarded(ngx_cycle->log, std::optional<ngx_int_t>(NGX_HTTP_INTERNAL_SERVER_ERROR),
-                            [&] { return submit(r, submission); });
-    if (!rc) return;
-    if (submission != nullptr && std::exchange(submission->request, nullptr) == nullptr) return;
+                            [&] { return submit(r, later); });
+    if (!rc || (later != nullptr && !later->take_back())) return;
     ngx_http_finalize_request(r, *rc);
 }
 
@@ -327,23 +266,9 @@ ngx_int_t publish_handler(ngx_http_request_t* r) {
             count(Counter::publish_forbidden);
             return answer_no_access(r, access);
         }
-        if (!is_taken(media_type(r))) {
+        if (const auto rc = refuse_media(r, MediaTypes::json_or_ndjson, "publish")) {
             count(Counter::publish_bad);
-            ngx_log_error(NGX_LOG_INFO, r->connection->log, 0, "rooms: publish refused: content type \"%V\"",
-                          &r->headers_in.content_type->value);
-            return answer_error(r, NGX_HTTP_UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type",
-                                "the body must be application/json or application/x-ndjson");
-        }
-        if (const std::string_view encoding = content_encoding(r); !encoding.empty()) {
-            count(Counter::publish_bad);
-            const ngx_str_t shown = ngx_view(encoding);
-            ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
-                          "rooms: publish refused: content encoding \"%V\"", &shown);
-            std::string name(encoding.substr(0, kMaxShownEncoding));
-            std::replace_if(
-                name.begin(), name.end(), [](char c) { return c < 0x20 || c > 0x7e; }, '?');
-            return answer_error(r, NGX_HTTP_UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type",
-                                "the body must come without Content-Encoding, not as " + name);
+            return *rc;
         }
         r->request_body_in_single_buf = 1;
         const ngx_int_t rc = ngx_http_read_client_request_body(r, on_body);

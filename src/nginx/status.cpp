@@ -133,6 +133,17 @@ StatusReport collect(Worker& worker, const MainConf& conf, bool with_rooms) {
             if (one.silent_ms <= kDeafAfterMs) ++redis.hearing;
         }
     }
+    if (conf.postgres != nullptr) {
+        PostgresReport& postgres = report.postgres.emplace();
+        postgres.server = conf.postgres->text();
+        postgres.approvals = conf.approvals && conf.approvals->store == ApprovalsConf::Store::postgres;
+        for (const WorkerReport& one : report.workers) {
+            if (one.draining) continue;
+            ++postgres.workers;
+            if (zone.counter(one.slot, cell(Counter::postgres_up)).load(std::memory_order_relaxed) != 0)
+                ++postgres.connected;
+        }
+    }
     if (with_rooms) report.rooms = zone.active_rooms(kMaxListedRooms);
     return report;
 }

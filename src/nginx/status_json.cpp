@@ -95,6 +95,38 @@ void put_redis(Writer& out, const StatusReport& report) {
         .close();
 }
 
+void put_postgres(Writer& out, const StatusReport& report) {
+    if (!report.postgres) {
+        out.raw("postgres", "null");
+        return;
+    }
+    const PostgresReport& postgres = *report.postgres;
+    out.open("postgres")
+        .text("server", postgres.server)
+        .raw("up", postgres.connected == postgres.workers ? "true" : "false")
+        .number("workers", postgres.workers)
+        .number("connected", postgres.connected)
+        .number("losses", report.total(Counter::postgres_losses));
+    out.open("outbox")
+        .number("published", report.total(Counter::outbox_published))
+        .number("refused", report.total(Counter::outbox_refused));
+    if (postgres.approvals) {
+        out.number("depth", report.total(Counter::outbox_depth))
+            .number("oldestMs", report.total(Counter::outbox_age_ms));
+    }
+    out.close();
+    if (postgres.approvals) {
+        out.open("approvals").number("pending", report.total(Counter::approvals_pending));
+        for (const ApprovalStatus status : kApprovalEnds)
+            out.number(approval_status_text(status), report.totals[cell_of_told(status)]);
+        out.number("sweeps", report.total(Counter::sweeps))
+            .number("sweepMs", report.total(Counter::sweep_ms))
+            .number("latenessMs", report.total(Counter::lateness_ms))
+            .close();
+    }
+    out.close();
+}
+
 }  // namespace
 
 std::string encode_status_json(const StatusReport& report) {
@@ -123,7 +155,7 @@ std::string encode_status_json(const StatusReport& report) {
 
     put_zone(out, report);
     put_redis(out, report);
-    out.raw("postgres", "null");
+    put_postgres(out, report);
 
     out.open("workers", '[');
     for (const WorkerReport& worker : report.workers) {

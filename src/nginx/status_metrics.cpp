@@ -13,6 +13,22 @@ public:
     Metrics& gauge(std::string_view name, std::string_view help) { return begin(name, "gauge", help); }
     Metrics& counter(std::string_view name, std::string_view help) { return begin(name, "counter", help); }
 
+    Metrics& histogram(std::string_view name, std::string_view help) {
+        return begin(name, "histogram", help);
+    }
+    Metrics& bucket(std::string_view bound, std::uint64_t value) {
+        out_ += name_;
+        out_ += "_bucket{le=\"";
+        out_ += bound;
+        out_ += "\"}";
+        return finish(value);
+    }
+    Metrics& part(std::string_view suffix, std::uint64_t value) {
+        out_ += name_;
+        out_ += suffix;
+        return finish(value);
+    }
+
     Metrics& value(std::uint64_t value) {
         out_ += name_;
         return finish(value);
@@ -117,6 +133,44 @@ void put_redis(Metrics& out, const StatusReport& report) {
         .value(report.total(Counter::redis_bad_events));
 }
 
+void put_lateness(Metrics& out, const StatusReport& report) {
+    constexpr std::string_view kName = "rooms_approval_lateness_milliseconds";
+    out.histogram(kName, "From a deadline until pages are told, of timeouts.");
+    std::uint64_t sum = 0;
+    for (std::size_t i = 0; i <= kLatenessMs.size(); ++i) {
+        sum += report.totals[cell(Counter::lateness_first) + i];
+        out.bucket(i < kLatenessMs.size() ? std::to_string(kLatenessMs[i]) : "+Inf", sum);
+    }
+    out.part("_sum", report.total(Counter::lateness_ms)).part("_count", sum);
+}
+
+void put_postgres(Metrics& out, const StatusReport& report) {
+    if (!report.postgres) return;
+    out.gauge("rooms_postgres_up", "1: every worker is connected to the database.")
+        .value(report.postgres->connected == report.postgres->workers);
+    out.gauge("rooms_postgres_workers_connected", "Workers that are.").value(report.postgres->connected);
+    out.counter("rooms_postgres_losses_total", "Times that a worker lost the database.")
+        .value(report.total(Counter::postgres_losses));
+    out.counter("rooms_outbox_published_total", "Events published from rooms_outbox, repeats included.")
+        .value(report.total(Counter::outbox_published));
+    out.counter("rooms_outbox_refused_total", "Rows of rooms_outbox that can never be published.")
+        .value(report.total(Counter::outbox_refused));
+    if (!report.postgres->approvals) return;
+    out.gauge("rooms_outbox_depth", "Events that wait in rooms_outbox; 10001: more than 10000.")
+        .value(report.total(Counter::outbox_depth));
+    out.gauge("rooms_outbox_oldest_milliseconds", "Age of the oldest of them.")
+        .value(report.total(Counter::outbox_age_ms));
+    out.gauge("rooms_approvals_pending", "Approvals that wait, an estimate beyond 10000.")
+        .value(report.total(Counter::approvals_pending));
+    out.counter("rooms_approvals_ended_total", "Approvals of whose end pages were told, by status.");
+    for (const ApprovalStatus status : kApprovalEnds)
+        out.value("status", approval_status_text(status), report.totals[cell_of_told(status)]);
+    put_lateness(out, report);
+    out.counter("rooms_approval_sweeps_total", "Looks for what is due.").value(report.total(Counter::sweeps));
+    out.counter("rooms_approval_sweeps_milliseconds_total", "Time that they took.")
+        .value(report.total(Counter::sweep_ms));
+}
+
 void put_workers(Metrics& out, const StatusReport& report) {
     const auto each = [&](std::uint64_t (*value)(const WorkerReport&)) {
         for (const WorkerReport& worker : report.workers) {
@@ -147,6 +201,7 @@ std::string encode_status_metrics(const StatusReport& report) {
     put_traffic(out, report);
     put_zone(out, report);
     put_redis(out, report);
+    put_postgres(out, report);
     put_workers(out, report);
     return out.take();
 }

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/approval.hpp"
 #include "nginx/counters.hpp"
 #include "store/zone.hpp"
 
@@ -37,12 +38,20 @@ struct RedisReport {
     std::uint64_t hearing = 0;
 };
 
+struct PostgresReport {
+    std::string server;         // where it is, without user and password
+    std::uint64_t workers = 0;  // those that take leave not counted
+    std::uint64_t connected = 0;
+    bool approvals = false;  // are kept there
+};
+
 struct StatusReport {
     std::uint64_t uptime_seconds = 0;  // of the master
     std::array<std::uint64_t, kZoneCounters> totals{};
     std::string_view zone_name;
     ZoneUsage zone;
-    std::optional<RedisReport> redis;  // where rooms are shared through it
+    std::optional<RedisReport> redis;        // where rooms are shared through it
+    std::optional<PostgresReport> postgres;  // where there is a database
     std::vector<WorkerReport> workers;
     std::optional<std::vector<ZoneRoom>> rooms;  // where they were asked for
 
@@ -50,7 +59,7 @@ struct StatusReport {
 };
 
 // The reasons under `errors`, in the order in which they are shown, each with its cell.
-inline constexpr std::array<std::pair<std::string_view, std::size_t>, 16> kErrorReasons = {{
+inline constexpr std::array<std::pair<std::string_view, std::size_t>, 19> kErrorReasons = {{
     {"bad_json", cell_of_error(ErrorCode::bad_json)},
     {"bad_message", cell_of_error(ErrorCode::bad_message)},
     {"unknown_type", cell_of_error(ErrorCode::unknown_type)},
@@ -67,7 +76,14 @@ inline constexpr std::array<std::pair<std::string_view, std::size_t>, 16> kError
     {"publish_conflict", cell(Counter::publish_conflict)},
     {"publish_too_large", cell(Counter::publish_too_large)},
     {"publish_unavailable", cell(Counter::publish_unavailable)},
+    {"approval_bad", cell(Counter::approval_bad)},
+    {"approval_forbidden", cell(Counter::approval_forbidden)},
+    {"approval_unavailable", cell(Counter::approval_unavailable)},
 }};
+
+// The ends that pages are told of.
+inline constexpr std::array<ApprovalStatus, 4> kApprovalEnds = {
+    ApprovalStatus::approved, ApprovalStatus::rejected, ApprovalStatus::timeout, ApprovalStatus::cancelled};
 
 // Calls `each(code, count)` for every close code that is told apart, then for "other".
 template <typename Each>

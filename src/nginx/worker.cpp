@@ -94,6 +94,7 @@ Worker::Worker(Zone zone, unsigned slot, std::uint64_t generation_number, const 
       reactor_(conf.redis_ssl, [this] { (void)now(); }),
       broker_(make_broker(conf)),
       hub_(*broker_, *this, *this),
+      postgres_(make_postgres(conf)),
       buffer_(std::make_unique_for_overwrite<char[]>(kReceiveBuffer)) {}
 
 Worker::~Worker() = default;
@@ -104,11 +105,44 @@ std::unique_ptr<Broker> Worker::make_broker(const MainConf& conf) {
         return std::make_unique<ZoneBroker>(zone_, slot_, hub_, [this] { end_turn_later(); });
     }
     const auto on_state = [this](std::uint64_t heard_ms, std::uint64_t refused_ms) {
-        zone_.counter(slot_, cell(Counter::redis_heard)).store(heard_ms, std::memory_order_relaxed);
-        zone_.counter(slot_, cell(Counter::redis_refused)).store(refused_ms, std::memory_order_relaxed);
+        set(Counter::redis_heard, heard_ms);
+        set(Counter::redis_refused, refused_ms);
     };
     return std::make_unique<RedisBroker>(
         RedisBroker::Parts{reactor_, zone_, slot_, hub_, *this, on_state, history_of}, *conf.redis);
+}
+
+std::unique_ptr<Postgres> Worker::make_postgres(const MainConf& conf) {
+    if (conf.postgres == nullptr) return nullptr;
+    const auto on_up = [this](bool up) {
+        set(Counter::postgres_up, up ? 1 : 0);
+        if (!up) count(Counter::postgres_losses);
+    };
+    return std::make_unique<Postgres>(Postgres::Parts{reactor_, *broker_, *this, on_up}, conf,
+                                      ngx_worker == 0);
+}
+
+void Worker::set(Counter gauge, std::uint64_t value) {
+    zone_.counter(slot_, cell(gauge)).store(value, std::memory_order_relaxed);
+}
+
+void Worker::on_approval_told(ApprovalStatus status, std::int64_t late_ms) {
+    add(cell_of_told(status), 1);
+    if (status != ApprovalStatus::timeout) return;
+    const auto late = static_cast<std::uint64_t>(std::max<std::int64_t>(0, late_ms));
+    add(cell_of_lateness(late), 1);
+    count(Counter::lateness_ms, late);
+}
+
+void Worker::on_sweep(std::uint64_t took_ms) {
+    count(Counter::sweeps);
+    count(Counter::sweep_ms, took_ms);
+}
+
+void Worker::on_report(const ApprovalReport& report) {
+    set(Counter::approvals_pending, report.pending);
+    set(Counter::outbox_depth, report.outbox_depth);
+    set(Counter::outbox_age_ms, report.outbox_age_ms);
 }
 
 void Worker::on_redis(RedisCount what, std::string_view) {
@@ -135,6 +169,7 @@ bool Worker::start() {
     zone_.counter(slot_, cell(Counter::generation)).store(generation_);
     sweeper_.after(kSweepEvery);
     broker_->start();
+    if (postgres_ != nullptr) postgres_->start();
     return true;
 }
 
@@ -156,6 +191,8 @@ void Worker::stop() {
         ngx_free_connection(bell_);
         bell_ = nullptr;
     }
+    room_lookups_.clear();
+    postgres_.reset();
     zone_.release(slot_);
     broker_->sweep();
 }
@@ -184,6 +221,13 @@ const ClientPolicy* Worker::policy_of(const LocationConf& conf) {
         policy->rules = &rules.allow;
         policy->joins = &rules.joins;
         policy->claim_paths = &rules.claim_paths;
+        if (std::any_of(rules.lookups.begin(), rules.lookups.end(),
+                        [](const auto& each) { return each != nullptr; })) {
+            auto& lookup = room_lookups_[&conf];
+            lookup = std::make_unique<RoomLookup>(reactor_, postgres_ ? &postgres_->link() : nullptr,
+                                                  conf.server, rules);
+            policy->lookup = lookup.get();
+        }
         policy->keys = conf.keys;
         policy->token = &conf.token;
         policy->max_rooms = static_cast<std::uint32_t>(conf.max_rooms);
@@ -265,6 +309,8 @@ void Worker::begin_drain() {
     if (draining_) return;
     draining_ = true;
     zone_.counter(slot_, cell(Counter::draining)).store(1);
+    if (postgres_ != nullptr) postgres_->begin_drain();
+    on_report({});
     std::vector<std::uint64_t> generations;
     for (const ZoneSlotOwner& owner : zone_.owners()) {
         if (owner.slot == slot_ || zone_.counter(owner.slot, cell(Counter::draining)).load() == 0) continue;

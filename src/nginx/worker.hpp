@@ -17,7 +17,9 @@
 #include "nginx/connection.hpp"
 #include "nginx/counters.hpp"
 #include "nginx/ngx.hpp"
+#include "nginx/postgres.hpp"
 #include "nginx/reactor.hpp"
+#include "nginx/room_lookup.hpp"
 #include "store/redis_room.hpp"
 #include "store/zone.hpp"
 
@@ -28,7 +30,7 @@ ngx_int_t worker_init_module(ngx_cycle_t* cycle);
 ngx_int_t worker_init_process(ngx_cycle_t* cycle);
 void worker_exit_process(ngx_cycle_t* cycle);
 
-class Worker final : public Transport, public HubMeter, private RedisMeter {
+class Worker final : public Transport, public HubMeter, private RedisMeter, private ApprovalMeter {
 public:
     // The worker of this process; null in helpers, and where no location is ours.
     [[nodiscard]] static Worker* get();
@@ -44,6 +46,8 @@ public:
     [[nodiscard]] unsigned slot() const { return slot_; }
     [[nodiscard]] Broker& broker() { return *broker_; }
     [[nodiscard]] Hub& hub() { return hub_; }
+    // Null: none are kept here.
+    [[nodiscard]] ApprovalStore* approvals() { return postgres_ ? postgres_->approvals() : nullptr; }
     [[nodiscard]] Codec& codec() { return codec_; }
     [[nodiscard]] Wheel& wheel() { return wheel_; }
     [[nodiscard]] Now now();  // and tells the hub
@@ -95,7 +99,15 @@ private:
     [[nodiscard]] std::unique_ptr<Broker> make_broker(const MainConf& conf);
     // RedisMeter
     void on_redis(RedisCount what, std::string_view room) override;
+    // ApprovalMeter
+    void on_outbox_published(std::uint64_t events) override { count(Counter::outbox_published, events); }
+    void on_outbox_refused() override { count(Counter::outbox_refused); }
+    void on_approval_told(ApprovalStatus status, std::int64_t late_ms) override;
+    void on_sweep(std::uint64_t took_ms) override;
+    void on_report(const ApprovalReport& report) override;
 
+    [[nodiscard]] std::unique_ptr<Postgres> make_postgres(const MainConf& conf);
+    void set(Counter gauge, std::uint64_t value);
     void end_turn_later();
     void end_turn();
     void tick();
@@ -113,6 +125,7 @@ private:
     NginxReactor reactor_;
     std::unique_ptr<Broker> broker_;
     Hub hub_;
+    std::unique_ptr<Postgres> postgres_;  // null: there is no database
     Codec codec_;
     Wheel wheel_;
     std::unique_ptr<char[]> buffer_;
@@ -121,6 +134,7 @@ private:
     std::vector<int> touched_;
     Encodings encodings_;
     std::unordered_map<const LocationConf*, std::unique_ptr<ClientPolicy>> policies_;
+    std::unordered_map<const LocationConf*, std::unique_ptr<RoomLookup>> room_lookups_;
     const RoomRules no_rules_;  // of a location without rooms_allow: closed
     std::size_t connection_count_ = 0;
     std::uint64_t clients_ = 0;

@@ -40,7 +40,7 @@ public:
     static constexpr std::uint64_t kStatementMs = 3000;
     static constexpr std::uint64_t kSettleMs =
         1000;  // up for so long: it is back, for the log and the backoff
-    static constexpr std::size_t kMaxQueued = 1024;  // statements without an answer
+    static constexpr std::size_t kMaxQueued = 8192;  // statements without an answer: a crowd that comes back
 
     PgLink(Reactor& reactor, const PgTarget& target, std::string application_name, Handler& handler);
     ~PgLink();

@@ -49,4 +49,9 @@ std::optional<std::int64_t> PgRows::integer(std::size_t row, std::size_t column)
     return number_of<std::int64_t>(text(row, column));
 }
 
+bool PgRows::is_false(std::size_t row, std::size_t column) const {
+    constexpr Oid kBool = 16;  // pg_type.dat: fixed for ever
+    return text(row, column) == "f" && PQftype(result_, static_cast<int>(column)) == kBool;
+}
+
 }  // namespace rooms

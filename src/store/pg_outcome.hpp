@@ -36,6 +36,8 @@ public:
     [[nodiscard]] std::optional<std::int64_t> integer(std::size_t row, std::size_t column) const;
     // A boolean that is true.
     [[nodiscard]] bool truth(std::size_t row, std::size_t column) const { return text(row, column) == "t"; }
+    // A boolean that is false: not the text "f".
+    [[nodiscard]] bool is_false(std::size_t row, std::size_t column) const;
 
 private:
     const pg_result* result_ = nullptr;  // null: no rows

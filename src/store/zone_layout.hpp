@@ -16,10 +16,10 @@
 
 namespace rooms {
 
-inline constexpr std::size_t kZoneCounters = 96;
+inline constexpr std::size_t kZoneCounters = 128;
 inline constexpr std::size_t kZoneGauges = 16;
 inline constexpr std::uint64_t kZoneMagic = 0x31656e6f5a6d7372;
-inline constexpr std::uint64_t kZoneVersion = 1;
+inline constexpr std::uint64_t kZoneVersion = 2;
 
 using ZoneWord = std::atomic<std::uint64_t>;
 static_assert(ZoneWord::is_always_lock_free && sizeof(ZoneWord) == 8);

@@ -1,0 +1,56 @@
+// What one worker does with Postgres: its questions over one connection, and in the first worker of the
+// host the outbox and the deadlines, over one each.
+//
+// Built with the worker; the connections are made at start(). The first worker's successor after a crash
+// and after a reload does the same; two at once harm nothing.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string_view>
+
+#include "nginx/conf.hpp"
+#include "store/approval_store.hpp"
+#include "store/approval_sweeper.hpp"
+#include "store/outbox_relay.hpp"
+#include "store/pg_link.hpp"
+#include "store/approval_meter.hpp"
+
+namespace rooms {
+
+class Postgres final : private PgLink::Handler {
+public:
+    struct Parts {
+        Reactor& reactor;
+        Broker& broker;
+        ApprovalMeter& meter;
+        std::function<void(bool up)> on_up;
+    };
+
+    // REQUIRES: conf.postgres; `conf` outlives this.
+    Postgres(const Parts& parts, const MainConf& conf, bool first_worker);
+    ~Postgres();
+
+    void start();
+    // The worker takes leave: what is under way is finished, others go on.
+    void begin_drain();
+
+    // Null: approvals are not kept here.
+    [[nodiscard]] ApprovalStore* approvals() { return approvals_.get(); }
+    [[nodiscard]] PgLink& link() { return link_; }
+
+private:
+    // PgLink::Handler
+    void on_up() override;
+    void on_down(std::string_view why) override;
+    void on_notification(std::string_view, std::string_view) override {}
+
+    const std::function<void(bool)> tell_;
+    PgLink link_;
+    std::unique_ptr<ApprovalStore> approvals_;
+    std::unique_ptr<OutboxRelay> relay_;
+    std::unique_ptr<ApprovalSweeper> sweeper_;
+};
+
+}  // namespace rooms
