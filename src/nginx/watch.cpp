@@ -69,8 +69,8 @@ void Socket::close() {
 }
 
 void Socket::on_event(ngx_event_t* event) {
-    auto* c = static_cast<ngx_connection_t*>(event->data);
-    if (c->close) return;  // worker_shutdown_timeout calls every read handler
+    // worker_shutdown_timeout calls every read handler too: to look does no harm, not to look would spin.
+    const auto* c = static_cast<ngx_connection_t*>(event->data);
     const auto socket = static_cast<Socket*>(c->data)->shared_from_this();
     const bool told = guarded(ngx_cycle->log, false, [&] {
         if (socket->tools_.before) socket->tools_.before();
