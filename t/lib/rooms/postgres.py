@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 
 from . import SCALE, TIMEOUT, wait_until
 from .nginx import children, free_port, make_certificate
@@ -45,6 +46,14 @@ def _server_user():
 
 def _quit_with_parent():
     ctypes.CDLL(None).prctl(1, signal.SIGQUIT)
+
+
+class SqlError(Exception):
+    """What the server said no to; code is the SQLSTATE."""
+
+    def __init__(self, code, text):
+        super().__init__(text)
+        self.code = code
 
 
 class Postgres:
@@ -100,6 +109,9 @@ class Postgres:
                          "-f", "-", input=text, env={**_ENVIRONMENT, "PGOPTIONS": "-c default_transaction_read_only=off"})
         assert done.returncode == 0, f"psql: {done.stderr.strip()}"
         return list(csv.reader(io.StringIO(done.stdout)))
+
+    def session(self, **parameters):
+        return Session(self.conninfo(**parameters))
 
     def is_running(self):
         return self.process is not None and self.process.poll() is None
@@ -165,6 +177,60 @@ class Postgres:
             shutil.rmtree(self.dir, ignore_errors=True)
         if self in _started:
             _started.remove(self)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+class Session:
+    """A psql that stays: session("select 1") is [["1"]]; the first error is raised. send() and read() apart let
+    others work meanwhile."""
+
+    def __init__(self, conninfo):
+        self.process = subprocess.Popen(
+            [os.path.join(programs(), "psql"), "-X", "-q", "-At", "-F", "\x1f", "-P", "null=\x02", "-v", "VERBOSITY=verbose", conninfo],
+            env=_ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1)
+        self("set client_min_messages = error")
+
+    def __call__(self, text):
+        self.send(text)
+        return self.read()
+
+    def send(self, text):
+        self.process.stdin.write(text.rstrip().rstrip(";") + "\n;\n\\echo \x03\n")
+        self.process.stdin.flush()
+
+    def read(self, timeout=30 * SCALE):
+        """A psql that does not answer in time is killed."""
+        rows, errors = [], []
+        alarm = threading.Timer(timeout, self.process.kill)
+        alarm.start()
+        try:
+            return self._read(rows, errors)
+        finally:
+            alarm.cancel()
+
+    def _read(self, rows, errors):
+        for line in self.process.stdout:
+            line = line.rstrip("\n")
+            if line == "\x03":
+                if errors:
+                    raise SqlError(errors[0].split(":")[1].strip(), "\n".join(errors))
+                return rows
+            if errors or line.startswith(("ERROR:", "FATAL:", "psql:")):
+                errors.append(line)
+            elif not line.startswith("Asynchronous notification "):
+                rows.append([None if value == "\x02" else value for value in line.split("\x1f")])
+        raise AssertionError("psql has ended: " + "\n".join(errors))
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.stdout.read()
+        self.process.wait(20 * SCALE)
+        self.process.stdout.close()
 
     def __enter__(self):
         return self
