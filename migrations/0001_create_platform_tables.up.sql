@@ -4,6 +4,8 @@ begin;
 set local lock_timeout = '10s';
 set local client_min_messages = warning;
 do $$ begin
+    -- Two at once: `if not exists` alone does not keep them apart.
+    perform pg_advisory_xact_lock(hashtext('rooms_migrations'));
     perform set_config('search_path', format('%I, pg_temp', coalesce(
         (select relnamespace::regnamespace::name from pg_class where oid = to_regclass('hitl_approvals')),
         current_schema())), true);

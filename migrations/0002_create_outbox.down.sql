@@ -15,5 +15,8 @@ drop function if exists rooms_finish_outbox(bigint[], bigint[], text[]);
 drop function if exists rooms_take_outbox(integer);
 drop table if exists rooms_outbox;
 drop function if exists rooms_ring_outbox();
-delete from rooms_migrations where name = '0002_create_outbox';
+do $$ begin
+    if to_regclass('rooms_migrations') is null then return; end if;
+    delete from rooms_migrations where name = '0002_create_outbox';
+end $$;
 commit;

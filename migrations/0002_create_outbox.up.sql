@@ -20,7 +20,10 @@ create table if not exists rooms_outbox (
     data jsonb not null default '{}'
         constraint rooms_outbox_data_check
         check (jsonb_typeof(data) = 'object'),
-    created_at timestamptz not null default clock_timestamp(),
+    -- The key and the age are made of it: 'infinity' would stop everybody's events.
+    created_at timestamptz not null default clock_timestamp()
+        constraint rooms_outbox_created_at_check
+        check (created_at between '2000-01-01 00:00:00+00' and '3000-01-01 00:00:00+00'),
     refused text
 );
 comment on table rooms_outbox is

@@ -12,5 +12,8 @@ begin
     if exists (select from rooms_approval_timeouts) then return; end if;
     drop table rooms_approval_timeouts;
 end $$;
-delete from rooms_migrations where name = '0003_create_approval_settings';
+do $$ begin
+    if to_regclass('rooms_migrations') is null then return; end if;
+    delete from rooms_migrations where name = '0003_create_approval_settings';
+end $$;
 commit;

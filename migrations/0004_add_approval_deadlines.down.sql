@@ -10,11 +10,15 @@ do $$
 declare
     ours text;
 begin
-    alter table hitl_approvals drop constraint if exists hitl_approvals_status_check;
-    alter table hitl_approvals add constraint hitl_approvals_status_check
-        check (status in ('pending', 'approved', 'rejected')) not valid;
-    if not exists (select from hitl_approvals where status not in ('pending', 'approved', 'rejected')) then
-        alter table hitl_approvals validate constraint hitl_approvals_status_check;
+    if exists (select from pg_constraint c
+               where c.conrelid = 'hitl_approvals'::regclass and c.conname = 'hitl_approvals_status_check'
+                   and obj_description(c.oid, 'pg_constraint') like 'rooms: %') then
+        alter table hitl_approvals drop constraint hitl_approvals_status_check;
+        alter table hitl_approvals add constraint hitl_approvals_status_check
+            check (status in ('pending', 'approved', 'rejected')) not valid;
+        if not exists (select from hitl_approvals where status not in ('pending', 'approved', 'rejected')) then
+            alter table hitl_approvals validate constraint hitl_approvals_status_check;
+        end if;
     end if;
     for ours in
         select attname from pg_attribute
@@ -25,5 +29,8 @@ begin
         execute format('alter table hitl_approvals drop column %I', ours);
     end loop;
 end $$;
-delete from rooms_migrations where name = '0004_add_approval_deadlines';
+do $$ begin
+    if to_regclass('rooms_migrations') is null then return; end if;
+    delete from rooms_migrations where name = '0004_add_approval_deadlines';
+end $$;
 commit;

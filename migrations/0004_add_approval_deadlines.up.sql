@@ -25,7 +25,7 @@ begin
             execute format('comment on column hitl_approvals.%I is %L', wanted, 'rooms: ' || case wanted
                 when 'expires_at' then 'the deadline: from then on no decision is accepted'
                 when 'resolved_at' then 'the moment at which the status became final'
-                else 'when pages are warned of the deadline next' end);
+                else 'when the sweep has something to do next besides the deadline: a warning, or another try' end);
         elsif found = 'timestamp'::regtype then
             execute format(
                 'alter table hitl_approvals alter column %1$I type timestamptz using %1$I at time zone ''UTC''',
@@ -51,11 +51,19 @@ begin
     execute format('alter table hitl_approvals add constraint hitl_approvals_status_check '
         'check (status in (%s)) not valid',
         (select string_agg(quote_literal(s), ', ') from unnest(taken) s));
+    comment on constraint hitl_approvals_status_check on hitl_approvals is
+        'rooms: the way down puts the one without timeout and cancelled in its place';
     if not exists (select from hitl_approvals where status <> all (taken)) then
         alter table hitl_approvals validate constraint hitl_approvals_status_check;
     end if;
 end $$;
 
+-- Nothing ends at once because of an upgrade: where the platform had deadlines, those that have passed count
+-- from now. Only the first time: later they are for the sweep to find.
+update hitl_approvals a
+set expires_at = null
+where a.status = 'pending' and a.expires_at <= clock_timestamp()
+    and not exists (select from rooms_migrations where name = '0004_add_approval_deadlines');
 update hitl_approvals a
 set expires_at = clock_timestamp() + rooms_approval_timeout(
     coalesce(to_jsonb(a) ->> 'tenant_id', s.tenant_id), a.action)
@@ -66,7 +74,8 @@ set expires_at = clock_timestamp() + rooms_approval_timeout(to_jsonb(a) ->> 'ten
 where a.status = 'pending' and a.expires_at is null;
 update hitl_approvals
 set warn_at = rooms_approval_warning(expires_at, clock_timestamp())
-where status = 'pending' and warn_at is null;
+where status = 'pending' and warn_at is null
+    and rooms_approval_warning(expires_at, clock_timestamp()) is not null;
 
 create index if not exists hitl_approvals_pending_deadline on hitl_approvals (expires_at)
     where status = 'pending';

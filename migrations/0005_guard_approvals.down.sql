@@ -13,5 +13,8 @@ drop function if exists rooms_before_approval_update();
 drop function if exists rooms_before_approval_insert();
 drop function if exists rooms_tenant_of(jsonb);
 drop function if exists rooms_ms(timestamptz);
-delete from rooms_migrations where name = '0005_guard_approvals';
+do $$ begin
+    if to_regclass('rooms_migrations') is null then return; end if;
+    delete from rooms_migrations where name = '0005_guard_approvals';
+end $$;
 commit;

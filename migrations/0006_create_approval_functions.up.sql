@@ -12,6 +12,32 @@ do $$ begin
 end $$;
 lock table rooms_migrations in share row exclusive mode;
 
+-- Whether an event can be written for a session now: the foreign key of hitl_events wants its row, and a
+-- sweep that waited for somebody's lock there would keep all other approvals waiting.
+create or replace function rooms_hold_session(session text) returns boolean
+language plpgsql security definer set search_path from current set timezone = 'UTC' as $$
+begin
+    perform from hitl_sessions s where s.id = session for key share skip locked;
+    return found or not exists (select from hitl_sessions s where s.id = session);
+end $$;
+comment on function rooms_hold_session(text) is 'rooms: false: another session has locked the row';
+
+create or replace function rooms_warn_of(due text[], moment timestamptz) returns void
+language sql security definer set search_path from current set timezone = 'UTC' as $$
+    with warned as (
+        update hitl_approvals a set warn_at = rooms_approval_warning(a.expires_at, moment)
+        where a.id = any (due)
+        returning a.id, a.session_id, a.action, a.expires_at
+    )
+    select count(rooms_tell_session(w.session_id, 'approval:expiring', jsonb_build_object(
+        'id', format('approval:%s:expiring:%s', w.id, rooms_ms(moment)), 'approvalId', w.id,
+        'action', w.action, 'expiresAt', rooms_ms(w.expires_at),
+        'remainingMs', rooms_ms(w.expires_at) - rooms_ms(moment)))::text)
+    from warned w
+    where w.expires_at > moment;
+$$;
+comment on function rooms_warn_of(text[], timestamptz) is 'rooms: approval:expiring for each of these approvals';
+
 -- Ends what is overdue and warns of what will be, `most` of each. Rows that somebody has locked are left
 -- to the next sweep. Looks at nothing but the two partial indexes, so what waits costs nothing.
 --   more     there is more that is due now
@@ -25,65 +51,72 @@ create or replace function rooms_sweep(most integer, report boolean,
 language plpgsql security definer set search_path from current set timezone = 'UTC' as $$
 declare
     moment timestamptz := clock_timestamp();
-    warned integer;
+    due text[];
+    soon text[];
     one text;
+    locked boolean;
 begin
+    -- A warning that lies ahead of a deadline that does not: a try that failed, see below.
+    due := array(
+        select a.id from hitl_approvals a
+        where a.status = 'pending' and a.expires_at <= moment and (a.warn_at is null or a.warn_at <= moment)
+            and rooms_hold_session(a.session_id)
+        order by a.expires_at
+        limit most
+        for no key update skip locked);
     begin
-        with due as (
-            select a.id from hitl_approvals a
-            where a.status = 'pending' and a.expires_at <= moment
-            order by a.expires_at
-            limit most
-            for update skip locked
-        )
-        update hitl_approvals a set status = 'timeout' from due where a.id = due.id;
+        update hitl_approvals a set status = 'timeout' where a.id = any (due);
         get diagnostics expired = row_count;
     exception when others then
-        -- One row's trouble is not the others'.
+        -- One row's trouble (somebody's trigger) is not the others': it is tried again a minute later.
         expired := 0;
-        for one in
-            select a.id from hitl_approvals a
-            where a.status = 'pending' and a.expires_at <= moment
-            order by a.expires_at
-            limit most
-            for update skip locked
-        loop
+        foreach one in array due loop
             begin
                 update hitl_approvals a set status = 'timeout' where a.id = one;
                 expired := expired + 1;
             exception when others then
                 raise warning 'approval "%" cannot time out: %', one, sqlerrm;
+                -- One lock_timeout a sweep is enough; who waits for a lock comes again sooner.
+                locked := sqlstate in ('55P03', '40P01');
+                begin
+                    update hitl_approvals a
+                    set warn_at = moment + case when locked then interval '5 seconds' else interval '1 minute' end
+                    where a.id = one;
+                exception when others then null;
+                end;
+                exit when locked;
             end;
         end loop;
     end;
 
-    with soon as (
+    soon := array(
         select a.id from hitl_approvals a
         where a.status = 'pending' and a.warn_at <= moment
         order by a.warn_at
         limit most
-        for update skip locked
-    ), warned_of as (
-        update hitl_approvals a set warn_at = rooms_approval_warning(a.expires_at, moment)
-        from soon
-        where a.id = soon.id
-        returning a.id, a.session_id, a.action, a.expires_at
-    )
-    select count(rooms_tell_session(w.session_id, 'approval:expiring', jsonb_build_object(
-        'id', format('approval:%s:expiring:%s', w.id, rooms_ms(moment)), 'approvalId', w.id,
-        'action', w.action, 'expiresAt', rooms_ms(w.expires_at),
-        'remainingMs', greatest(0, rooms_ms(w.expires_at) - rooms_ms(moment))))::text)
-    into warned
-    from warned_of w
-    where w.expires_at > moment;
+        for no key update skip locked);
+    begin
+        perform rooms_warn_of(soon, moment);
+    exception when others then
+        foreach one in array soon loop
+            begin
+                perform rooms_warn_of(array[one], moment);
+            exception when others then
+                raise warning 'approval "%" cannot be warned of: %', one, sqlerrm;
+            end;
+        end loop;
+    end;
 
-    more := expired = most or warned = most;
-    moment := clock_timestamp();
+    more := (cardinality(due) = most and expired > 0) or cardinality(soon) = most;
+    -- After the moment of this sweep, not after now: what fell due meanwhile is next.
     next_ms := ceil(extract(epoch from least(
         (select a.expires_at from hitl_approvals a
-         where a.status = 'pending' and a.expires_at > moment order by a.expires_at limit 1),
+         where a.status = 'pending' and a.expires_at > moment and a.expires_at < 'infinity'
+         order by a.expires_at limit 1),
         (select a.warn_at from hitl_approvals a
-         where a.status = 'pending' and a.warn_at > moment order by a.warn_at limit 1)) - moment) * 1000)::bigint;
+         where a.status = 'pending' and a.warn_at > moment and a.warn_at < 'infinity'
+         order by a.warn_at limit 1)) - clock_timestamp()) * 1000)::bigint;
+    if next_ms < 0 then next_ms := 0; end if;
     outbox := exists (select from rooms_outbox o where o.refused is null);
     if report then
         select count(*) into pending
@@ -95,7 +128,7 @@ begin
         select count(*) into outbox_depth
         from (select from rooms_outbox o where o.refused is null limit 10001) counted;
         outbox_age_ms := coalesce((
-            select (extract(epoch from moment - o.created_at) * 1000)::bigint
+            select (extract(epoch from clock_timestamp() - o.created_at) * 1000)::bigint
             from rooms_outbox o where o.refused is null order by o.id limit 1), 0);
     end if;
 end $$;
@@ -130,12 +163,15 @@ $$;
 comment on function rooms_get_approval(text) is 'rooms: GET /approvals/ID';
 
 -- found: { approvals, next }, oldest deadline first; bad_after: there is no approval with that id.
+-- Planned anew each time, so that what is not asked for leaves the conditions, and the rest finds its index.
 create or replace function rooms_list_approvals(session text, tenant text, wanted text, most integer, after text,
     out outcome text, out approval json)
-language plpgsql stable security definer set search_path from current set timezone = 'UTC' as $$
+language plpgsql stable security definer set search_path from current set timezone = 'UTC'
+set plan_cache_mode = force_custom_plan as $$
 declare
     moment timestamptz := clock_timestamp();
     from_deadline timestamptz := '-infinity';
+    sessions text[] := array[session];
     shown json[];
     last text;
 begin
@@ -146,20 +182,25 @@ begin
             return;
         end if;
     end if;
-    select array_agg(rooms_approval_json(page.approval) order by page.deadline, page.id),
+    if session is null and tenant is not null then
+        sessions := array(select s.id from hitl_sessions s where s.tenant_id = tenant);
+    end if;
+    select array_agg(rooms_approval_json(to_jsonb(b)) order by page.deadline, page.id),
         (array_agg(page.id order by page.deadline desc, page.id desc))[1]
     into shown, last
     from (
-        select a.id, coalesce(a.expires_at, 'infinity') as deadline, to_jsonb(a) as approval
+        select a.id, coalesce(a.expires_at, 'infinity') as deadline
         from hitl_approvals a
-        where (session is null or a.session_id = session)
+        where (session is null and tenant is null or a.session_id = any (sessions))
             and (tenant is null or rooms_tenant_of(to_jsonb(a)) = tenant)
-            and (wanted is null or wanted = case
-                when a.status = 'pending' and a.expires_at <= moment then 'timeout' else a.status end)
+            and (wanted is null or wanted not in ('pending', 'timeout') and a.status = wanted
+                or wanted = 'pending' and a.status = 'pending' and (a.expires_at > moment or a.expires_at is null)
+                or wanted = 'timeout' and (a.status = 'timeout' or a.status = 'pending' and a.expires_at <= moment))
             and (after is null or (coalesce(a.expires_at, 'infinity'), a.id) > (from_deadline, after))
         order by coalesce(a.expires_at, 'infinity'), a.id
         limit most
-    ) page;
+    ) page
+    join hitl_approvals b on b.id = page.id;
     outcome := 'found';
     approval := json_build_object('approvals', coalesce(to_json(shown), '[]'::json),
         'next', case when cardinality(shown) = most then last end);
@@ -174,6 +215,7 @@ declare
     moment timestamptz := clock_timestamp();
     deadline timestamptz;
     owner text;
+    longest_s double precision;
     made jsonb;
 begin
     select to_jsonb(a) into made from hitl_approvals a where a.id = new_id;
@@ -182,23 +224,24 @@ begin
         approval := rooms_approval_json(made);
         return;
     end if;
-    select s.tenant_id into owner from hitl_sessions s where s.id = session;
+    select s.tenant_id into owner from hitl_sessions s where s.id = session for key share;
     if not found or (tenant is not null and tenant is distinct from owner) then
         outcome := 'no_session';
+        return;
+    end if;
+    -- Compared as numbers: some of them are beyond every interval and timestamp.
+    select extract(epoch from d.longest) into longest_s from rooms_approval_defaults d;
+    if timeout_s > longest_s or deadline_ms > rooms_ms(moment) + longest_s * 1000 then
+        outcome := 'too_long';
+        return;
+    end if;
+    if timeout_s <= 0 or deadline_ms <= rooms_ms(moment) then
+        outcome := 'past';
         return;
     end if;
     deadline := case when deadline_ms is not null then to_timestamp(deadline_ms / 1000.0)
                      else moment + coalesce(make_interval(secs => timeout_s),
                                             rooms_approval_timeout(owner, wanted)) end;
-    if deadline <= moment then
-        outcome := 'past';
-        return;
-    end if;
-    if (timeout_s is not null or deadline_ms is not null)
-        and deadline > moment + (select d.longest from rooms_approval_defaults d) then
-        outcome := 'too_long';
-        return;
-    end if;
     new_id := coalesce(new_id, gen_random_uuid()::text);
     if exists (select from pg_attribute where attrelid = 'hitl_approvals'::regclass
                and attname = 'tenant_id' and not attisdropped) then
@@ -261,7 +304,9 @@ language plpgsql security definer set search_path from current set timezone = 'U
 declare
     made jsonb;
     moment timestamptz;
+    longest interval;
 begin
+    select d.longest into longest from rooms_approval_defaults d;
     -- Locked before the clock is read: from here on nobody else ends it.
     select to_jsonb(a) into made from hitl_approvals a where a.id = wanted for update;
     moment := clock_timestamp();
@@ -274,8 +319,10 @@ begin
     elsif (made ->> 'expires_at')::timestamptz <= moment then
         update hitl_approvals a set status = 'timeout' where a.id = wanted returning to_jsonb(a) into made;
         outcome := 'expired';
-    elsif (made ->> 'expires_at')::timestamptz + make_interval(secs => by_s)
-        > moment + (select d.longest from rooms_approval_defaults d) then
+    elsif by_s > extract(epoch from longest) then
+        -- Before the sum: some of them are beyond every interval.
+        outcome := 'too_long';
+    elsif (made ->> 'expires_at')::timestamptz + make_interval(secs => by_s) > moment + longest then
         outcome := 'too_long';
     else
         update hitl_approvals a set expires_at = a.expires_at + make_interval(secs => by_s)
@@ -287,6 +334,8 @@ begin
 end $$;
 comment on function rooms_extend_approval(text, double precision) is 'rooms: POST /approvals/ID/extend';
 
+revoke all on function rooms_hold_session(text) from public;
+revoke all on function rooms_warn_of(text[], timestamptz) from public;
 revoke all on function rooms_sweep(integer, boolean) from public;
 revoke all on function rooms_approval_json(jsonb) from public;
 revoke all on function rooms_get_approval(text) from public;

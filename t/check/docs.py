@@ -2,12 +2,12 @@
 # docs/ and the source name the same things. From the source: directives and variables (tables in
 # src/nginx/*.cpp), error codes (command.cpp, and what src/nginx answers as {"error":{"code":…}}), close
 # codes (close_code.hpp), metrics. In docs/: each must stand there in backticks, and conversely
-#   - every `rooms…` word in backticks in docs/*.md or README.md must be a name that the source has;
+#   - every `rooms…` word in backticks in docs/*.md or README.md must be a name that the source or the migrations have;
 #   - every code in the first column of a table under a heading "… error codes" or "… close codes" too.
 import re
 import sys
 
-from names import ROOT, close_codes, directives, error_codes, http_error_codes, metrics, variables
+from names import ROOT, close_codes, directives, error_codes, http_error_codes, metrics, sql_names, variables
 
 PAGES = sorted((ROOT / "docs").glob("*.md")) + [ROOT / "README.md"]
 # Words that begin like ours and are no directive, variable or metric.
@@ -42,7 +42,7 @@ compare("error codes", error_codes() | http_error_codes(), quoted_words)
 compare("close codes", close_codes(), set(re.findall(r"\b\d{4}\b", text)))
 compare("metrics", metrics(), quoted_words)
 
-known = directives() | variables() | metrics() | OTHER
+known = directives() | variables() | metrics() | sql_names() | OTHER
 for word in sorted(quoted_words):
     name = word.lstrip("$")
     if re.match(r"rooms_[a-z]", name) and name not in known and not name.startswith("rooms_claim_"):

@@ -38,3 +38,10 @@ def close_codes():
 
 def metrics():
     return set(re.findall(r'\.(?:gauge|counter)\(\s*"(rooms_\w+)"', _read("nginx/*.cpp")))
+
+
+def sql_names():
+    """Tables, functions, checks and channels of the migrations."""
+    text = "\n".join(path.read_text() for path in sorted((ROOT / "migrations").glob("*.up.sql")))
+    return set(re.findall(r"(?:create table if not exists|create or replace function|constraint) (rooms_\w+)", text)
+               + re.findall(r"pg_notify\('(rooms_\w+)'", text))
