@@ -143,7 +143,7 @@ struct ZoneLayout {
     [[nodiscard]] static ZoneLayout of(std::uint64_t size);
 };
 
-inline constexpr std::size_t kZoneMinSize = 768 * 1024;
+inline constexpr std::size_t kZoneMinSize = 896 * 1024;
 
 // Where the parts are in this process.
 struct ZoneView {
