@@ -86,9 +86,21 @@ IN_LOCATION = [
     ("rooms_max_connections", "5 per=$rooms_claim_", r'unknown variable "\$rooms_claim_"'),
     ("rooms_allow", "$rooms_room", "before the room is known"),
     ("rooms_allow", "tenant:$rooms_claim_tenantId", r"rooms_claim \$NAME tenantId;"),
-    ("rooms_allow", '"session:*" "sql=select 1"', "one pattern"),
-    ("rooms_allow", "session:* request=/check", "one pattern"),
-    ("rooms_allow", "session:* cache=30s", "one pattern"),
+    ("rooms_allow", "session:* tenant:*", "sql=STATEMENT"),
+    ("rooms_allow", '"session:*" "sql=select 1"', "rooms_postgres CONNINFO"),
+    ("rooms_allow", '"session:*" sql=', "no statement"),
+    ("rooms_allow", """"session:*" "sql=select '$rooms_room_id'\"""", "stand without quotes"),
+    ("rooms_allow", '"session:*" "sql=select 1 where $1"', "without a variable's name"),
+    ("rooms_allow", '"session:*" "sql=select $nowhere"', r'unknown variable "\$nowhere"'),
+    ("rooms_allow", '"session:*" "sql=select $rooms_claim_tenantId"', r"rooms_claim \$NAME tenantId;"),
+    ("rooms_allow", '"session:*" "sql=select 1" "sql=select 2"', "sql=.*duplicate"),
+    ("rooms_allow", '"session:*" "sql=select 1" request=/a', "exclude each other"),
+    ("rooms_allow", "session:* request=check", 'begin with "/"'),
+    ("rooms_allow", "session:* request=/a/$nowhere", r'unknown variable "\$nowhere"'),
+    ("rooms_allow", "session:* request=/a request=/b", "request=.*duplicate"),
+    ("rooms_allow", "session:* cache=30s", "there is neither"),
+    ("rooms_allow", "session:* request=/a cache=x", "cache=30s"),
+    ("rooms_allow", "session:* request=/a cache=1s cache=2s", "cache=.*duplicate"),
     ("rooms_join", "session:*", "names no room to join"),
     ("rooms_join", "tenant:$nowhere", r'unknown variable "\$nowhere"'),
     ("rooms_origin", "app.example.com", "SCHEME://HOST"),
@@ -230,9 +242,49 @@ BACKEND = [
     ("from=localhost", "from=10.0.0.0/8"),
     ("to=127.0.0.1", "secret=FILE"),
 ]
-for name in ("rooms_publish", "rooms_status"):
+for name in ("rooms_publish", "rooms_approvals_api", "rooms_status"):
     for arguments, right in BACKEND:
-        tap.add(f"{name} {arguments}: refused", refused, name, right, "", location(f"\n{name} {arguments};\n"))
+        tap.add(f"{name} {arguments}: refused", refused, name, right, "",
+                location(f"\n{name} {arguments};\n").replace("= /x", "/x"))
+
+APPROVALS = [
+    ("sqlite", '"postgres" or "redis"'),
+    ("postgres 15m", "timeout=TIME, warn=TIME and max=TIME"),
+    ("postgres timeout=x", "timeout=15m"),
+    ("postgres timeout=0", "timeout=15m"),
+    ("postgres timeout=1m timeout=2m", "timeout=.*duplicate"),
+    ("postgres warn=", "warn=60s"),
+    ("postgres warn=5m,", "warn=60s"),
+    ("postgres warn=on", "warn=off"),
+    ("postgres max=x", "max=24h"),
+    ("postgres timeout=2h max=1h", "not be longer"),
+    ("postgres", "rooms_postgres CONNINFO"),
+    ("redis", "rooms_redis URL"),
+]
+for arguments, right in APPROVALS:
+    tap.add(f"rooms_approvals {arguments}: refused", refused, "rooms_approvals", right, f"\nrooms_approvals {arguments};\n",
+            location(SOCKET))
+for arguments, right in (("yes", '"on" or "off"'), ("on", "rooms_postgres CONNINFO")):
+    tap.add(f"rooms_outbox {arguments}: refused", refused, "rooms_outbox", right, f"\nrooms_outbox {arguments};\n", location(SOCKET))
+tap.add("rooms_outbox off where approvals need it: refused", refused, "rooms_outbox", 'must be "on"',
+        'rooms_postgres dbname=app; rooms_approvals postgres;\nrooms_outbox off;\n', location(SOCKET))
+tap.add("rooms_approvals_api without rooms_approvals: refused", refused, "rooms_approvals_api", "rooms_approvals postgres", "",
+        "location /x {\nrooms_approvals_api;\n}")
+for form in ("= /x", "~ ^/x", "@x"):
+    tap.add(f"rooms_approvals_api in location {form}: refused", refused, "rooms_approvals_api", "must be a prefix", "",
+            f"location {form} {{\nrooms_approvals_api;\n}}")
+
+
+@tap.case("rooms_approvals, rooms_outbox, rooms_approvals_api and rooms_allow with questions: accepted")
+def _():
+    for words in ("postgres", "postgres timeout=1h warn=off", "postgres warn=5m,60s,500ms max=30d"):
+        accepted(f"rooms_postgres dbname=app; rooms_approvals {words};",
+                 "location /x { rooms_approvals_api; location /x/y { return 200; } }"
+                 + location(f"""{SOCKET} rooms_allow session:* "sql=select 1 where $rooms_room_id = ${{rooms_user}} -- why"
+                                cache=0; rooms_allow user:* request=/a/$rooms_room?b=$arg_c cache=1m;""".replace("/x", "/z")))
+    accepted("rooms_postgres dbname=app; rooms_outbox off;", location(SOCKET))
+    accepted("rooms_redis unix:/r.sock; rooms_approvals redis;", location(SOCKET))
+
 
 ONCE = ["rooms", "rooms_echo", "rooms_publish", "rooms_status", "rooms_jwt_token $arg_t", "rooms_jwt_issuer i",
         "rooms_jwt_audience a", "rooms_jwt_leeway 1s", "rooms_jwt_max_age 1h", "rooms_jwt_require exp", "rooms_jwt_exp_unit s",
@@ -244,10 +296,10 @@ for line in ONCE:
     tap.add(f"{line.split()[0]} twice in one place: refused", refused, line.split()[0], "is duplicate", "",
             location(f"{KEY}\n{line};\n{line};"))
 for line in ("rooms_zone a:1m", "rooms_history session:* size=1", "rooms_claim $t tenantId", "rooms_redis unix:/r.sock",
-             "rooms_postgres dbname=app"):
+             "rooms_postgres dbname=app", "rooms_approvals redis", "rooms_outbox off"):
     tap.add(f"{line.split()[0]} twice: refused", refused, line.split()[0], "is duplicate", f"\n{line};\n{line};\n")
 
-HANDLERS = ["rooms", "rooms_echo", "rooms_publish", "rooms_status"]
+HANDLERS = ["rooms", "rooms_echo", "rooms_publish", "rooms_status"]     # of an exact location
 for first, second in zip(HANDLERS, HANDLERS[1:] + HANDLERS[:1]):
     tap.add(f"{first} and {second} in one location: refused", refused, second, "another handler of rooms", "",
             location(f"{first};\n{second};\n{KEY}"))
@@ -260,7 +312,7 @@ for name in HANDLERS:
 for name in HANDLERS:
     tap.add(f"{name} outside of a location: refused", refused, name, "not allowed here", "", "", f"\n{name};\n")
 for line in ("rooms_zone a:1m", "rooms_history session:* size=1", "rooms_claim $t tenantId", "rooms_redis unix:/r.sock",
-             "rooms_postgres dbname=app"):
+             "rooms_postgres dbname=app", "rooms_approvals redis", "rooms_outbox off"):
     tap.add(f"{line.split()[0]} in a server: refused", refused, line.split()[0], "not allowed here", "", "", f"\n{line};\n")
 
 tap.add("rooms without any key: refused, and rooms_jwt_key is named", refused, '"rooms"', "rooms_jwt_key", "",

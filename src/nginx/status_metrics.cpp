@@ -134,8 +134,8 @@ void put_redis(Metrics& out, const StatusReport& report) {
 }
 
 void put_lateness(Metrics& out, const StatusReport& report) {
-    constexpr std::string_view kName = "rooms_approval_lateness_milliseconds";
-    out.histogram(kName, "From a deadline until pages are told, of timeouts.");
+    out.histogram("rooms_approval_lateness_milliseconds",
+                  "From a deadline until pages are told, of timeouts.");
     std::uint64_t sum = 0;
     for (std::size_t i = 0; i <= kLatenessMs.size(); ++i) {
         sum += report.totals[cell(Counter::lateness_first) + i];

@@ -17,7 +17,8 @@ def directives():
 def variables():
     """A name that ends in _ is a prefix: $rooms_claim_NAME."""
     tables = re.findall(r"ngx_http_variable_t \w+\[\] = \{(.*?)^\};", _read("nginx/*.cpp"), re.MULTILINE | re.DOTALL)
-    return set(re.findall(r'ngx_string\("(rooms\w*)"\)', "".join(tables)))
+    parts = re.findall(r'name == "(rooms_room\w*)"', _read("nginx/conf_rooms.cpp"))   # known to rooms_allow only
+    return set(re.findall(r'ngx_string\("(rooms\w*)"\)', "".join(tables))) | set(parts)
 
 
 def error_codes():
@@ -37,7 +38,7 @@ def close_codes():
 
 
 def metrics():
-    return set(re.findall(r'\.(?:gauge|counter)\(\s*"(rooms_\w+)"', _read("nginx/*.cpp")))
+    return set(re.findall(r'\.(?:gauge|counter|histogram)\(\s*"(rooms_\w+)"', _read("nginx/*.cpp")))
 
 
 def sql_names():
