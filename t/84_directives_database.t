@@ -3,6 +3,7 @@
 or a location of the server."""
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -69,7 +70,8 @@ FILES = {"secret": jwt.SECRET, "backend": "a backend's secret, long enough\n"}
 
 
 def host(directives="", name="host", **options):
-    return Nginx(LOCATIONS, http=HTTP + f'rooms_postgres "{postgres.conninfo()}"; {directives}' + RULES, files=FILES, name=name, **options)
+    locations = LOCATIONS if "rooms_approvals" in directives else re.sub(r"location \S+ *{ rooms_approvals_api.*", "", LOCATIONS)
+    return Nginx(locations, http=HTTP + f'rooms_postgres "{postgres.conninfo()}"; {directives}' + RULES, files=FILES, name=name, **options)
 
 
 server = host("rooms_approvals postgres timeout=40s warn=39500ms,20s max=60s;")
