@@ -54,7 +54,8 @@ void PgLink::connect() {
     const std::string fault = session_.open(target_, first_, application_name_);
     state_ = State::connecting;
     if (!fault.empty()) return lose(fault);
-    watch_deadline(reactor_.now_ms() + kConnectMs);
+    connect_by_ = reactor_.now_ms() + kConnectMs;
+    watch_deadline(connect_by_);
 }
 
 void PgLink::on_open() {
@@ -62,7 +63,11 @@ void PgLink::on_open() {
     deadline_->disarm();
     trouble_.clear();
     settle_->arm(kSettleMs);
+    const std::weak_ptr<int> alive = alive_;
     handler_.on_up();
+    if (alive.expired() || pending_.empty()) return;
+    watch_deadline(reactor_.now_ms());  // of those that waited for this
+    send_next();
 }
 
 void PgLink::on_message(std::string_view channel, std::string_view payload) {
@@ -80,7 +85,9 @@ void PgLink::run(const PgStatement& statement, std::vector<PgValue> values, PgDo
     const std::uint64_t deadline = reactor_.now_ms() + timeout_ms;
     Pending pending{statement, std::move(values), std::move(done), deadline, nullptr};
     if (has_nul(pending.values)) return refuse(std::move(pending), kHasNul);
-    if (state_ != State::up) return refuse(std::move(pending), kNotConnected);
+    // Before anything has failed it will be up in a moment: pages come back while a new worker logs in.
+    const bool coming = trouble_.empty() && !lost_ && (state_ == State::connecting || reopen_->armed());
+    if (state_ != State::up && !coming) return refuse(std::move(pending), kNotConnected);
     if (pending_.size() >= kMaxQueued) return refuse(std::move(pending), kTooMany);
     pending_.push_back(std::move(pending));
     watch_deadline(deadline);
@@ -115,7 +122,7 @@ void PgLink::on_outcome(const PgOutcome& outcome) {
 void PgLink::check_deadlines() {
     const std::uint64_t now = reactor_.now_ms();
     if (state_ == State::connecting) {
-        if (now < deadline_at_) return watch_deadline(deadline_at_);
+        if (now < connect_by_) return expire_waiting(now);
         // The next attempt begins behind the one that did not answer: libpq would wait for it again.
         first_ = (first_ + 1) % target_.servers.size();
         return lose("timed out");
@@ -125,6 +132,22 @@ void PgLink::check_deadlines() {
     const auto next = std::min_element(pending_.begin(), pending_.end(), earlier);
     if (next->deadline <= now) return lose("timed out");
     watch_deadline(next->deadline);
+}
+
+// The connection is still being made: it is not given up for those who cannot wait for it.
+void PgLink::expire_waiting(std::uint64_t now) {
+    std::uint64_t next = connect_by_;
+    for (auto each = pending_.begin(); each != pending_.end();) {
+        const auto pending = each++;
+        if (pending->deadline > now) {
+            next = std::min(next, pending->deadline);
+            continue;
+        }
+        pending->reason = kNotConnected;
+        ended_.splice(ended_.end(), pending_, pending);
+        ending_->arm(0);
+    }
+    watch_deadline(next);
 }
 
 // Armed once for many statements: it fires early for those that have been answered, and looks again.

@@ -54,9 +54,9 @@ public:
     [[nodiscard]] const std::string& trouble() const { return trouble_; }
 
     // `done` is called exactly once, later, in the order of the calls; not when the link is destroyed
-    // first. Beyond kMaxQueued, or while not up, it is `unavailable` at the end of this turn (and `refused`
-    // where a value has a NUL): who then tries again at once keeps the turn from ending. `timeout_ms`
-    // includes the time that it waits for others.
+    // first. Until a first attempt to connect has failed it waits for that. Beyond kMaxQueued, or while not
+    // up, it is `unavailable` at the end of this turn (and `refused` where a value has a NUL): who then tries
+    // again at once keeps the turn from ending. `timeout_ms` includes the time that it waits.
     // REQUIRES: the statement's texts outlive the link, and a name always means the same text.
     void run(const PgStatement& statement, std::vector<PgValue> values, PgDone done,
              std::uint64_t timeout_ms = kStatementMs);
@@ -85,6 +85,7 @@ private:
     void send_next();
     void refuse(Pending pending, const char* reason);
     void check_deadlines();
+    void expire_waiting(std::uint64_t now);
     void watch_deadline(std::uint64_t deadline);
     void on_ended();
     static void answer(Pending& pending, std::string_view why);
@@ -113,6 +114,7 @@ private:
     Backoff backoff_{100, 1000};
     PgSession session_;
     std::uint64_t deadline_at_ = 0;
+    std::uint64_t connect_by_ = 0;  // while connecting
     std::unique_ptr<Timer> deadline_;
     std::unique_ptr<Timer> reopen_;
     std::unique_ptr<Timer> ending_;
