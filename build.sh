@@ -12,8 +12,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 # A name behind a colon is a command that will do as well, whatever package it came from.
 module_packages=(nginx nginx-dev g++ make libssl-dev zlib1g-dev libpcre2-dev libjansson-dev libhiredis-dev libpq-dev)
-run_packages=("${module_packages[@]}" openssl curl postgresql)
-test_packages=("${run_packages[@]}" perl python3 python3-websockets redis-server redis-tools libcmocka-dev libjwt-dev
+run_packages=("${module_packages[@]}" openssl curl postgresql redis-server)
+test_packages=("${run_packages[@]}" perl python3 python3-websockets redis-tools libcmocka-dev libjwt-dev
     clang-14 libclang-rt-14-dev clang-format-14 valgrind
     nodejs:node npm:npm chromium:chromium git iproute2 procps)
 
