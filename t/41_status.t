@@ -42,15 +42,19 @@ def samples(text):
                 tap.ok(comment[2] not in helps, f"one HELP for {comment[2]}")
                 helps.add(comment[2])
             else:
-                tap.in_(comment[3], ("gauge", "counter"), line)
+                tap.in_(comment[3], ("gauge", "counter", "histogram"), line)
                 tap.ok(comment[2] in helps and comment[2] not in types, f"one TYPE after HELP for {comment[2]}")
                 types[comment[2]] = comment[3]
             continue
         sample = re.fullmatch(r'((\w+)(?:\{\w+="[^"\\]*"\})?) (\d+)', line)
         tap.ok(sample, f"a sample: {line!r}")
-        tap.in_(sample[2], types, f"TYPE before {line}")
+        family = re.sub("_(bucket|sum|count)$", "", sample[2])
+        name = family if types.get(family) == "histogram" else sample[2]
+        tap.in_(name, types, f"TYPE before {line}")
         tap.ok(sample[1] not in found, f"{sample[1]} once")
-        tap.is_(types[sample[2]] == "counter", sample[2].endswith("_total"), f"name and type of {sample[2]}")
+        tap.is_(types[name] == "counter", name.endswith("_total"), f"name and type of {name}")
+        if sample[2].endswith("_bucket"):
+            tap.ok(int(sample[3]) >= max([0, *(n for key, n in found.items() if key.startswith(sample[2]))]), f"{line} does not fall")
         found[sample[1]] = int(sample[3])
     return found
 
@@ -199,12 +203,15 @@ def _():
         table = page.read().split("## Metrics")[1]
     named = {name for row in re.findall(r"^\|([^|]*)\|", table, re.M) for name in re.findall(r"`(rooms_\w+)`", row)}
     with Redis() as redis:
-        shared = Nginx("location = /status { rooms_status; }", http=f"rooms_redis {redis.url};", name="with Redis")
-        with_redis = samples(http.request(shared, "GET", "/status?format=prometheus").text)
-        tap.is_({name.split("{")[0] for name in with_redis}, named, "metrics")
+        shared = Nginx("location = /status { rooms_status; }", name="with stores",
+                       http=f'rooms_redis {redis.url}; rooms_postgres "host=/nowhere dbname=x"; rooms_approvals postgres;')
+        with_stores = samples(http.request(shared, "GET", "/status?format=prometheus").text)
+        shown = {re.sub(r"(_bucket|_sum|_count)?({.*)?$", "", name) for name in with_stores}
+        tap.is_(shown, named, "metrics")
         tap.is_(shared.stop(), [], "problems")
     alone = {name.split("{")[0] for name in samples(metrics())}
-    tap.is_({name for name in named - alone if "redis" not in name and name != "rooms_worker_deaf"}, set(), "without Redis")
+    tap.is_({name for name in named - alone if not re.search("redis|worker_deaf|postgres|outbox|approval", name)},
+            set(), "without stores")
 
 
 @tap.case("Accept decides: text/plain gets text, what names it not or less gets JSON; format= wins")

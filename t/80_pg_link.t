@@ -14,7 +14,7 @@ from rooms import ROOT, SCALE, TIMEOUT, tap, wait_until       # noqa: E402
 from rooms.nginx import _die_with_parent                      # noqa: E402
 from rooms.postgres import Postgres                           # noqa: E402
 
-PROGRAM = os.path.join(os.environ.get("ROOMS_UNIT_DIR") or os.path.join(ROOT, "build/unit"), "pg_link")
+PROGRAM = os.path.join(ROOT, os.environ.get("ROOMS_UNIT_DIR") or "build/unit", "pg_link")
 LONGEST_TURN = 20 * max(1, SCALE)
 PASSWORD = "s3cret-Word"
 

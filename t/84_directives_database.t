@@ -144,6 +144,13 @@ def _():
     tap.like(server.log(), r'\[error\].*"sql=" of rooms_allow: relation "nowhere" does not exist')
 
 
+@tap.case("rooms_allow sql=: a statement that the database does not understand is told when a worker begins")
+def _():
+    tap.like(server.log(), r'\[error\].*"select 1 from nowhere where \$1 = \'\'" of rooms_allow: relation "nowhere" does not exist')
+    tap.is_(len(re.findall(r'\[error\].*" of rooms_allow: ', server.log().split("start worker")[-1])),
+            2 + len(re.findall(r'\[error\].*"sql=" of rooms_allow', server.log())), "one line of each worker")
+
+
 @tap.case("rooms_allow: a rule whose question has an empty variable does not match, the next one decides")
 def _():
     with page() as socket:

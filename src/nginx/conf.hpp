@@ -52,6 +52,16 @@ struct UsedVariable {
     Place place;
 };
 
+// `sql=…` or `request=…` behind a pattern of rooms_allow.
+struct LookupRule {
+    enum class Kind : std::uint8_t { sql, request };
+    Kind kind = Kind::sql;
+    LookupText text;
+    std::string name;  // of the prepared statement
+    std::string sql;   // with $1, $2 …
+    ngx_msec_t cache = 30000;
+};
+
 // `rooms_approvals postgres|redis …`.
 struct ApprovalsConf {
     enum class Store : std::uint8_t { postgres, redis };
@@ -74,6 +84,7 @@ struct MainConf {
     HistoryRules history;
     std::vector<std::string> history_patterns;  // as written, against repeats
     std::optional<Place> sql_rule;              // of a rooms_allow with sql=
+    std::vector<const LookupRule*> sql_rules;   // of all levels
     bool request_rules = false;                 // some rooms_allow has request=
     std::vector<std::unique_ptr<ClaimVariable>> claims;
     std::vector<UsedVariable> used_variables;
@@ -83,16 +94,6 @@ struct MainConf {
     std::vector<ngx_http_core_loc_conf_t*> levels;  // servers, locations, if{}: each may have an error log
     bool used = false;                              // some location has a handler of ours
     bool reads_tokens = false;                      // some location has a handler or keys of ours
-};
-
-// `sql=…` or `request=…` behind a pattern of rooms_allow.
-struct LookupRule {
-    enum class Kind : std::uint8_t { sql, request };
-    Kind kind = Kind::sql;
-    LookupText text;
-    std::string name;  // of the prepared statement
-    std::string sql;   // with $1, $2 …
-    ngx_msec_t cache = 30000;
 };
 
 // `rooms_allow` and `rooms_join` of a location, compiled. RuleSet and Pattern speak of values by index:

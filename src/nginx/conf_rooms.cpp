@@ -250,7 +250,10 @@ char* compile_rules(ngx_conf_t* cf, Level& level) {
         if (!lookup) return refuse_at(cf, pattern.place, "rooms_allow", lookup.error().message);
         level.rules->allow.add(std::move(*compiled), lookup->text.parameters);
         level.rules->lookups.back() = std::make_unique<LookupRule>(std::move(*lookup));
-        if (pattern.sql) main->sql_rule = pattern.place;
+        if (pattern.sql) {
+            main->sql_rule = pattern.place;
+            main->sql_rules.push_back(level.rules->lookups.back().get());
+        }
         if (pattern.request) main->request_rules = true;
     }
     for (const auto& pattern : level.joins) {

@@ -1,11 +1,30 @@
 #include "nginx/postgres.hpp"
 
+#include <algorithm>
+
 #include "store/pg_approvals.hpp"
+#include "store/pg_fault.hpp"
 
 namespace rooms {
+namespace {
+
+// Levels inherit rules: each text once.
+std::vector<const LookupRule*> sql_rules_of(const MainConf& conf) {
+    std::vector<const LookupRule*> rules;
+    for (const LookupRule* rule : conf.sql_rules) {
+        const auto same = [&](const LookupRule* other) { return other->name == rule->name; };
+        if (std::none_of(rules.begin(), rules.end(), same)) rules.push_back(rule);
+    }
+    return rules;
+}
+
+}  // namespace
 
 Postgres::Postgres(const Parts& parts, const MainConf& conf, bool first_worker)
-    : tell_(parts.on_up), link_(parts.reactor, *conf.postgres, "rooms", *this) {
+    : reactor_(parts.reactor),
+      sql_rules_(sql_rules_of(conf)),
+      tell_(parts.on_up),
+      link_(parts.reactor, *conf.postgres, "rooms", *this) {
     const bool keeps_approvals = conf.approvals && conf.approvals->store == ApprovalsConf::Store::postgres;
     if (keeps_approvals) approvals_ = std::make_unique<PgApprovals>(link_);
     if (!first_worker) return;
@@ -35,7 +54,15 @@ void Postgres::begin_drain() {
     if (sweeper_ != nullptr) sweeper_->stop();
 }
 
-void Postgres::on_up() { tell_(true); }
+// A statement that the server does not understand is told when the worker begins, not when a page asks.
+void Postgres::on_up() {
+    tell_(true);
+    for (const LookupRule* rule : sql_rules_) {
+        link_.prepare({rule->name.c_str(), rule->sql.c_str()}, [this, rule](const PgOutcome& outcome) {
+            reactor_.log(LogLevel::error, "\"" + rule->sql + "\" of rooms_allow: " + pg_fault(outcome));
+        });
+    }
+}
 
 void Postgres::on_down(std::string_view) { tell_(false); }
 

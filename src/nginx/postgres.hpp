@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <string_view>
+#include <vector>
 
 #include "nginx/conf.hpp"
 #include "store/approval_store.hpp"
@@ -46,6 +47,8 @@ private:
     void on_down(std::string_view why) override;
     void on_notification(std::string_view, std::string_view) override {}
 
+    Reactor& reactor_;
+    const std::vector<const LookupRule*> sql_rules_;
     const std::function<void(bool)> tell_;
     PgLink link_;
     std::unique_ptr<ApprovalStore> approvals_;

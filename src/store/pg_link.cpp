@@ -82,13 +82,23 @@ void PgLink::drop(std::string_view why) {
 
 void PgLink::run(const PgStatement& statement, std::vector<PgValue> values, PgDone done,
                  std::uint64_t timeout_ms) {
-    const std::uint64_t deadline = reactor_.now_ms() + timeout_ms;
-    Pending pending{statement, std::move(values), std::move(done), deadline, nullptr};
+    queue({statement, std::move(values), std::move(done), reactor_.now_ms() + timeout_ms, nullptr});
+}
+
+void PgLink::prepare(const PgStatement& statement, PgDone on_refused) {
+    PgDone done = [on_refused = std::move(on_refused)](const PgOutcome& outcome) {
+        if (outcome.kind == PgOutcome::Kind::refused) on_refused(outcome);
+    };
+    queue({statement, {}, std::move(done), reactor_.now_ms() + kStatementMs, nullptr, true});
+}
+
+void PgLink::queue(Pending pending) {
     if (has_nul(pending.values)) return refuse(std::move(pending), kHasNul);
     // Before anything has failed it will be up in a moment: pages come back while a new worker logs in.
     const bool coming = trouble_.empty() && !lost_ && (state_ == State::connecting || reopen_->armed());
     if (state_ != State::up && !coming) return refuse(std::move(pending), kNotConnected);
     if (pending_.size() >= kMaxQueued) return refuse(std::move(pending), kTooMany);
+    const std::uint64_t deadline = pending.deadline;
     pending_.push_back(std::move(pending));
     watch_deadline(deadline);
     send_next();
@@ -101,9 +111,15 @@ void PgLink::refuse(Pending pending, const char* reason) {
 }
 
 void PgLink::send_next() {
-    if (state_ != State::up || session_.busy() || pending_.empty()) return;
+    if (state_ != State::up || session_.busy()) return;
+    // Somebody was faster, and it was understood.
+    while (!pending_.empty() && pending_.front().only_prepare && session_.has(pending_.front().statement))
+        pending_.pop_front();
+    if (pending_.empty()) return;
     try {
-        const std::string fault = session_.send(pending_.front().statement, pending_.front().values);
+        const Pending& next = pending_.front();
+        const std::string fault =
+            next.only_prepare ? session_.prepare(next.statement) : session_.send(next.statement, next.values);
         if (!fault.empty()) lose(fault);
     } catch (const std::bad_alloc&) {
         lose(kOutOfMemory);

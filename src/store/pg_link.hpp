@@ -60,6 +60,8 @@ public:
     // REQUIRES: the statement's texts outlive the link, and a name always means the same text.
     void run(const PgStatement& statement, std::vector<PgValue> values, PgDone done,
              std::uint64_t timeout_ms = kStatementMs);
+    // Not carried out: the server is only asked whether it understands. Called where it does not.
+    void prepare(const PgStatement& statement, PgDone on_refused);
     // Ends the connection, and the transaction that may be open with it; connects again, with backoff.
     // What is under way is answered, and on_down called, at the end of this turn.
     void drop(std::string_view why);
@@ -73,6 +75,7 @@ private:
         PgDone done;
         std::uint64_t deadline;  // steady clock
         const char* reason;      // ended: why it was not sent; null: why_
+        bool only_prepare = false;
     };
 
     void on_open() override;
@@ -83,6 +86,7 @@ private:
     void connect();
     void lose(std::string_view why) noexcept;
     void send_next();
+    void queue(Pending pending);
     void refuse(Pending pending, const char* reason);
     void check_deadlines();
     void expire_waiting(std::uint64_t now);

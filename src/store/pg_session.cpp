@@ -217,6 +217,15 @@ std::string PgSession::send(const PgStatement& statement, const std::vector<PgVa
     for (const PgValue& value : values) values_.push_back(value ? value->c_str() : nullptr);
     statement_ = statement;
     if (prepared_.contains(statement.name)) return execute();
+    std::string fault = prepare(statement);
+    execute_next_ = true;
+    return fault;
+}
+
+std::string PgSession::prepare(const PgStatement& statement) {
+    const EmptyErrorQueue emptied;
+    statement_ = statement;
+    execute_next_ = false;
     step_ = Step::preparing;
     if (PQsendPrepare(connection_.get(), statement.name, statement.text, 0, nullptr) != 1 || !flush())
         return reason();
@@ -349,8 +358,8 @@ void PgSession::take_outcome() {
         outcome.reason = words;
         return handler_.on_outcome(outcome);
     }
-    if (done == Step::preparing) {
-        prepared_.insert(statement_.name);
+    if (done == Step::preparing) prepared_.insert(statement_.name);
+    if (done == Step::preparing && execute_next_) {
         if (std::string fault = execute(); !fault.empty()) end(std::move(fault));
         return;
     }

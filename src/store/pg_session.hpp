@@ -58,6 +58,9 @@ public:
     [[nodiscard]] bool busy() const { return step_ != Step::idle; }
     // Failing at once is a reason, else empty. REQUIRES: open and not busy.
     [[nodiscard]] std::string send(const PgStatement& statement, const std::vector<PgValue>& values);
+    [[nodiscard]] bool has(const PgStatement& prepared) const { return prepared_.contains(prepared.name); }
+    // Only prepared, so that the server says what is wrong with it; its rows are none.
+    [[nodiscard]] std::string prepare(const PgStatement& statement);
 
 private:
     enum class Step : std::uint8_t { connecting, idle, preparing, executing };
@@ -93,6 +96,7 @@ private:
     bool one_server_ = true;
     std::set<std::string_view> prepared_;
     PgStatement statement_{};          // being prepared
+    bool execute_next_ = true;         // after that
     std::vector<const char*> values_;  // of it; the link keeps them
     OwnedResult result_;               // of the statement under way; the first error wins
     std::string farewell_;             // what the server said before it hung up
