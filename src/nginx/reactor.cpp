@@ -226,9 +226,11 @@ bool NginxReactor::resolves() const {
 
 // nginx exits when no timer that holds it is left.
 void NginxReactor::hold(bool held) {
-    if (!held) return holder_.stop();
+    holds_ += held ? 1 : -1;
+    if (holds_ == 0) return holder_.stop();
+    if (!held || holder_.is_set()) return;
     holder_.hold_worker();
-    if (!holder_.is_set()) holder_.after(kLongestHold);
+    holder_.after(kLongestHold);
 }
 
 std::uint64_t NginxReactor::now_ms() const { return ngx_current_msec; }

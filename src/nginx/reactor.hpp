@@ -50,6 +50,7 @@ private:
     std::vector<std::unique_ptr<Lookup>> lookups_;
     Alarm first_turn_;
     Alarm holder_{this, [](void*) noexcept {}};
+    int holds_ = 0;
 };
 
 }  // namespace rooms

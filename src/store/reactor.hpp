@@ -108,6 +108,7 @@ public:
     [[nodiscard]] virtual bool resolves() const = 0;
 
     // While it is held a process that wants to exit waits, a minute at the most: somebody is owed an answer.
+    // Counted: it is let go of when all who held it have done so.
     virtual void hold(bool held) = 0;
 
     [[nodiscard]] virtual std::uint64_t now_ms() const = 0;       // steady

@@ -42,7 +42,7 @@ inline std::string joined(const Words& words) {
 
 // Commands as people write them; scripts by name.
 inline std::string command_text(const Words& words) {
-    static constexpr const char* kNames[] = {"publish", "sync", "check", "presence"};
+    static constexpr const char* kNames[] = {"publish", "sync", "check", "presence", "approval", "index"};
     Words shown = words;
     for (std::size_t i = 0; i < kScripts && shown.size() > 1; ++i) {
         const auto script = static_cast<Script>(i);
@@ -222,7 +222,11 @@ public:
     }
     [[nodiscard]] bool resolves() const override { return has_resolver; }
 
-    void hold(bool now_held) override { held = now_held; }
+    void hold(bool now_held) override {
+        holds_ += now_held ? 1 : -1;
+        if (holds_ < 0) die("let go of more often than held");
+        held = holds_ != 0;
+    }
     [[nodiscard]] std::uint64_t now_ms() const override { return now_; }
     [[nodiscard]] std::int64_t wall_ms() const override {
         return 1'795'332'720'690 + static_cast<std::int64_t>(now_);
@@ -302,6 +306,7 @@ private:
         }
     }
 
+    int holds_ = 0;
     std::uint64_t now_ = 1'000'000;
     std::uint64_t order_ = 0;
     std::set<Clock*> clocks_;
