@@ -183,7 +183,8 @@ void RedisCalls::load_scripts(RedisNode& node) {
     // Of a crowd that misses them one is enough.
     if (!loading_.insert(&node).second) return;
     try {
-        for (const Script script : {Script::presence, Script::check, Script::sync, Script::publish}) {
+        for (const Script script : {Script::presence, Script::check, Script::sync, Script::approval_index,
+                                    Script::approval, Script::publish}) {
             const std::array<std::string_view, 3> words = {"SCRIPT", "LOAD", script_text(script)};
             const bool taken = node.command(words, [this, &node](std::optional<Reply> reply) {
                 loading_.erase(&node);

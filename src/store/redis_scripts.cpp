@@ -6,13 +6,12 @@
 
 #include <array>
 
-#define ROOMS_EMBED(name)                                                                             \
+// `before`: directives of the assembler for what stands before the file.
+#define ROOMS_EMBED(name, before)                                                                     \
     __asm__(                                                                                          \
         ".section .rodata\n"                                                                          \
         ".balign 16\n"                                                                                \
-        "rooms_lua_" #name                                                                            \
-        ":\n"                                                                                         \
-        ".incbin \"store/" #name                                                                      \
+        "rooms_lua_" #name ":\n" before ".incbin \"store/" #name                                      \
         ".lua\"\n"                                                                                    \
         "rooms_lua_" #name                                                                            \
         "_end:\n"                                                                                     \
@@ -22,10 +21,16 @@
     extern const char lua_##name##_end[] __asm__("rooms_lua_" #name "_end")                           \
         __attribute__((visibility("hidden")))
 
-ROOMS_EMBED(publish);
-ROOMS_EMBED(sync);
-ROOMS_EMBED(check);
-ROOMS_EMBED(presence);
+ROOMS_EMBED(publish, "");
+ROOMS_EMBED(sync, "");
+ROOMS_EMBED(check, "");
+ROOMS_EMBED(presence, "");
+// Publishing is written once, and what an approval becomes is told in the script that makes it so.
+ROOMS_EMBED(approval,
+            ".ascii \"local function publish(KEYS, ARGV)\\n\"\n"
+            ".incbin \"store/publish.lua\"\n"
+            ".ascii \"end\\n\"\n");
+ROOMS_EMBED(approval_index, "");
 
 namespace rooms {
 namespace {
@@ -53,6 +58,8 @@ std::string_view script_text(Script script) {
         case Script::sync: return between(lua_sync, lua_sync_end);
         case Script::check: return between(lua_check, lua_check_end);
         case Script::presence: return between(lua_presence, lua_presence_end);
+        case Script::approval: return between(lua_approval, lua_approval_end);
+        case Script::approval_index: return between(lua_approval_index, lua_approval_index_end);
     }
     return {};
 }

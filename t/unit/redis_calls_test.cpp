@@ -139,11 +139,11 @@ void a_server_without_the_scripts_gets_them_and_is_asked_again(void**) {
     f.redis.reply("-NOSCRIPT No matching script. Please use EVAL.\r\n");
     assert_string_equal(f.redis.waiting().c_str(), kCall);
     const auto seen = f.redis.take("");
-    assert_int_equal(seen.size(), 6);
+    assert_int_equal(seen.size(), kScripts + 2);
     assert_string_equal(seen[0].c_str(), kCall);
     assert_string_equal(seen[1].c_str(), "SCRIPT LOAD presence");
-    assert_string_equal(seen[4].c_str(), "SCRIPT LOAD publish");
-    assert_string_equal(seen[5].c_str(), kCall);
+    assert_string_equal(seen[kScripts].c_str(), "SCRIPT LOAD publish");
+    assert_string_equal(seen[kScripts + 1].c_str(), kCall);
     f.redis.reply("+good\r\n");
     f.told("=good");
 }
@@ -152,13 +152,13 @@ void a_crowd_that_misses_the_scripts_loads_them_once(void**) {
     Fixture f;
     for (int i = 0; i < 3; ++i) f.run();
     for (int i = 0; i < 3; ++i) f.redis.reply("-NOSCRIPT No matching script.\r\n");
-    assert_int_equal(f.redis.take("SCRIPT LOAD").size(), 4);
+    assert_int_equal(f.redis.take("SCRIPT LOAD").size(), kScripts);
     for (int i = 0; i < 3; ++i) f.redis.reply("+good\r\n");
     f.told("=good; =good; =good");
     // Should they be gone once more, so are they loaded.
     f.run();
     f.redis.reply("-NOSCRIPT No matching script.\r\n");
-    assert_int_equal(f.redis.take("SCRIPT LOAD").size(), 4);
+    assert_int_equal(f.redis.take("SCRIPT LOAD").size(), kScripts);
     // The link ended before any was loaded: the next one begins anew.
     f.redis.reply("+good\r\n");
     f.run();
@@ -171,7 +171,7 @@ void a_crowd_that_misses_the_scripts_loads_them_once(void**) {
     f.said.clear();
     f.run();
     f.redis.reply("-NOSCRIPT No matching script.\r\n");
-    assert_int_equal(f.redis.take("SCRIPT LOAD").size(), 4);
+    assert_int_equal(f.redis.take("SCRIPT LOAD").size(), kScripts);
     f.redis.reply("+good\r\n");
     f.told("=good");
 }
