@@ -8,6 +8,7 @@
 
 #include "core/hub.hpp"
 #include "core/reply.hpp"
+#include "store/redis_approvals.hpp"
 
 namespace rooms {
 namespace {
@@ -252,6 +253,15 @@ void RedisBroker::forget_members(const std::string& base) {
 
 void RedisBroker::presence(std::string_view room, PresenceDone done) {
     presence_.ask(base_of(room), std::move(done));
+}
+
+std::unique_ptr<RedisApprovals> RedisBroker::approvals(const ApprovalTimes& times, ApprovalMeter& meter,
+                                                       bool polls) {
+    return std::make_unique<RedisApprovals>(
+        RedisApprovalCalls::Parts{
+            reactor_, calls_, *servers_, prefix_, word_, history_,
+            [this](const std::string& base, const RedisClaim& claim) { note_published(base, claim); }},
+        times, meter, polls);
 }
 
 // --- the servers come and go

@@ -27,6 +27,10 @@
 
 namespace rooms {
 
+class ApprovalMeter;
+class RedisApprovals;
+struct ApprovalTimes;
+
 class RedisBroker final : public Broker, private RedisServers::Handler, private RedisMeter {
 public:
     struct Parts {
@@ -53,6 +57,11 @@ public:
     void unsubscribe(Room& room, std::string_view user) override;
     void release(Room& room) override;
     void presence(std::string_view room, PresenceDone done) override;
+
+    // Approvals on the same servers, in the same rooms. To be destroyed before the broker. `polls`: in one
+    // worker of a host.
+    [[nodiscard]] std::unique_ptr<RedisApprovals> approvals(const ApprovalTimes& times, ApprovalMeter& meter,
+                                                            bool polls);
 
 private:
     using RoomPtr = std::shared_ptr<RedisRoom>;
