@@ -127,8 +127,8 @@ class Place:
         names = [slot + "due"] + ([] if what == "look" else [f"{slot}id:{self.id}"]) + [slot + name for name in keys]
         return self.on.run(slot, INDEX, len(names), *names, what, *([] if what == "look" else [self.id]), *more)
 
-    def claim(self, instead_of=""):
-        return self.index("claim", self.session, instead_of)
+    def claim(self, instead_of="", timeout=600000, deadline=""):
+        return self.index("claim", self.session, instead_of, timeout, deadline)
 
     def put(self, state):
         return self.index("put", self.session, state["due"], state["deadline"],
@@ -344,6 +344,12 @@ def _(on):
     tap.is_(place.claim(), ["new", place.session])
     tap.is_(place.known(), place.session)
     tap.ok(4000 < place.score() - now(on) <= 5000, "a claim is looked at soon")
+    for more, least, most in (({"timeout": 3000}, 2000, 3000), ({"timeout": 10}, 500, 1000),
+                              ({"timeout": "", "deadline": now(on) + 4000}, 3000, 4000),
+                              ({"timeout": "", "deadline": 253402300799999}, 4000, 5000), ({"timeout": "", "deadline": 1}, 500, 1000)):
+        soon = Place(on)
+        soon.claim(**more)
+        tap.ok(least < soon.score() - now(on) <= most, f"{more}: in {soon.score() - now(on)} ms")
     tap.is_(place.claim(), ["known", place.session])
     made = place.create(600000)
     place.put(made)

@@ -4,17 +4,19 @@
 --
 --   "look"    KEYS due                  ARGV 2 how many to skip, 3 how many at the most
 --             what is due: { ms until the next one (-1: none), how many wait, "ID SESSION", … }
---   "claim"   KEYS due, id:ID           ARGV 2 ID, 3 session, 4 another session that has not got it ("": none)
+--   "claim"   KEYS due, id:ID           ARGV 2 ID, 3 session, 4 another session that has not got it ("": none),
+--             5 the time that it will have, in ms, or 6 its deadline
 --             { "new" | "known" | "other", session }
 --   "put"     KEYS due, id:ID, tenant:T ARGV 2 ID, 3 session, 4 ms until it is due (-1: it has ended), 5 deadline
 --             The third key is there where it has a tenant.
 --   "forget"  KEYS due, id:ID           ARGV 2 ID, 3 session
 local kKeep = 604800000    -- of one that has ended
 local kListed = 1209600000 -- after its deadline, in lists
-local kClaim = 5000
+-- A claim is looked at before its approval can be overdue for long, and not while that is being made.
+local kLongestClaim, kShortestClaim = 5000, 1000
 
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local function whole(n) return string.format('%.0f', n) end
 
 local what, due, known = ARGV[1], KEYS[1], KEYS[2]
@@ -29,7 +31,8 @@ if what == 'claim' then
   local other = redis.call('GET', known)
   if other and other ~= session and other ~= ARGV[4] then return { 'other', other } end
   if other ~= session then redis.call('SET', known, session) end
-  redis.call('ZADD', due, 'NX', whole(now + kClaim), member)
+  local time = tonumber(ARGV[5]) or ARGV[6] - now
+  redis.call('ZADD', due, 'NX', whole(now + math.max(kShortestClaim, math.min(time, kLongestClaim))), member)
   return { other == session and 'known' or 'new', session }
 elseif what == 'put' then
   local wait = tonumber(ARGV[4])

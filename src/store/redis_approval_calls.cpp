@@ -115,10 +115,11 @@ void RedisApprovalCalls::find(std::string_view id, RedisCalls::Done done) {
 }
 
 void RedisApprovalCalls::claim(const ApprovalPlace& place, std::string_view instead_of,
-                               RedisCalls::Done done) {
+                               std::string_view timeout, std::string_view deadline, RedisCalls::Done done) {
     const std::string known = index_key("id", place.id);
     const std::array<std::string_view, 2> keys = {due_, known};
-    const std::array<std::string_view, 4> arguments = {"claim", place.id, place.session, instead_of};
+    const std::array<std::string_view, 6> arguments = {"claim",    place.id, place.session,
+                                                       instead_of, timeout,  deadline};
     parts_.calls.run(Script::approval_index, keys, arguments, guarded(std::move(done)));
 }
 

@@ -70,7 +70,8 @@ public:
     // The session of an approval, or nil.
     void find(std::string_view id, RedisCalls::Done done);
     // As approval_index.lua has them.
-    void claim(const ApprovalPlace& place, std::string_view instead_of, RedisCalls::Done done);
+    void claim(const ApprovalPlace& place, std::string_view instead_of, std::string_view timeout,
+               std::string_view deadline, RedisCalls::Done done);
     void forget(const ApprovalPlace& place);
     void look(std::size_t skip, std::size_t most, RedisCalls::Done done);
 

@@ -230,7 +230,7 @@ void RedisApprovals::set_timeout(const CreationPtr& creation, const RedisOutcome
 void RedisApprovals::claim(const CreationPtr& creation, const std::string& instead_of) {
     if (++creation->claims > kMaxClaims)
         return give_up(*creation->request, "somebody else claims this id again and again");
-    calls_.claim(creation->place, instead_of,
+    calls_.claim(creation->place, instead_of, creation->timeout, creation->deadline,
                  [this, creation](const RedisOutcome& outcome) { on_claimed(creation, outcome); });
 }
 

@@ -189,7 +189,7 @@ void a_new_one_claims_its_id_is_made_and_put_into_the_index(void**) {
     f.create(approval);
     f.told("created {\"pending\"} pending");
     f.asked(
-        "HMGET rooms:approval_timeouts t\"1|deploy t\"1| |deploy |; claim a1 s1 ; "
+        "HMGET rooms:approval_timeouts t\"1|deploy t\"1| |deploy |; claim a1 s1  900000 ; "
         "create a1 \"deploy\" {\"n\":1.10} \"t\\\"1\" 900000  ; "
         "put a1 s1 840000 77 in rooms:{approvals}:tenant:t\"1");
     assert_string_equal(f.meter.told.c_str(), "");
@@ -201,11 +201,11 @@ void a_timeout_or_a_deadline_that_is_given_is_bounded_and_asks_nobody(void**) {
     NewApproval approval = Fixture::new_approval();
     approval.timeout_ms = 90000;
     f.create(approval);
-    f.asked("claim a1 s1 ; create a1 \"deploy\" null null 90000  1; put a1 s1 5000 77");
+    f.asked("claim a1 s1  90000 ; create a1 \"deploy\" null null 90000  1; put a1 s1 5000 77");
     approval.timeout_ms.reset();
     approval.expires_at_ms = 1234;
     f.create(approval);
-    f.asked("claim a1 s1 ; create a1 \"deploy\" null null  1234 1; put a1 s1 5000 77");
+    f.asked("claim a1 s1   1234; create a1 \"deploy\" null null  1234 1; put a1 s1 5000 77");
 }
 
 void the_most_exact_timeout_of_the_table_counts(void**) {
@@ -240,7 +240,7 @@ void without_an_id_it_gets_a_uuid(void**) {
     approval.timeout_ms = 1000;
     f.create(approval);
     const std::string claim = f.calls.at(0);
-    assert_int_equal(claim.size(), 6 + 36 + 4);
+    assert_int_equal(claim.size(), 6 + 36 + 10);
     const std::string id = claim.substr(6, 36);
     for (const std::size_t dash : {8, 13, 18, 23}) assert_int_equal(id[dash], '-');
     assert_int_equal(id[14], '4');
@@ -281,12 +281,12 @@ void what_is_refused_at_once_gives_the_id_back_that_it_had_claimed(void**) {
         approval.timeout_ms = 1;
         f.create(approval);
         f.told(outcome);
-        f.asked("claim a1 s1 ; create a1 \"deploy\" null null 1  1; forget a1 s1");
+        f.asked("claim a1 s1  1 ; create a1 \"deploy\" null null 1  1; forget a1 s1");
         // Not so one that somebody else has.
         f.replies["claim"] = list({bulk("known"), bulk("s1")});
         f.create(approval);
         f.told(outcome);
-        f.asked("claim a1 s1 ; create a1 \"deploy\" null null 1  1");
+        f.asked("claim a1 s1  1 ; create a1 \"deploy\" null null 1  1");
     }
 }
 
@@ -298,7 +298,7 @@ void an_id_that_is_there_already_is_shown(void**) {
     approval.timeout_ms = 1;
     f.create(approval);
     f.told("exists {\"approved\"} approved");
-    f.asked("claim a1 s1 ; create a1 \"deploy\" null null 1  1");
+    f.asked("claim a1 s1  1 ; create a1 \"deploy\" null null 1  1");
 }
 
 void an_id_of_another_session_is_shown_or_taken_over(void**) {
@@ -310,13 +310,14 @@ void an_id_of_another_session_is_shown_or_taken_over(void**) {
     f.replies["sweep"] = Fixture::state("resolved", false, "approved", -1);
     f.create(approval);
     f.told("exists {\"approved\"} approved");
-    f.asked("claim a1 s2 ; sweep a1; put a1 s1 -1 77");
+    f.asked("claim a1 s2  1 ; sweep a1; put a1 s1 -1 77");
     // The other session has not got it, and by then cannot get it any more.
     f.replies["sweep"] = Fixture::nothing("not_found");
     f.create(approval);
     f.told("unavailable somebody else claims this id again and again");
     f.asked(
-        "claim a1 s2 ; sweep a1; claim a1 s2 s1; sweep a1; claim a1 s2 s1; sweep a1; claim a1 s2 s1; sweep "
+        "claim a1 s2  1 ; sweep a1; claim a1 s2 s1 1 ; sweep a1; claim a1 s2 s1 1 ; sweep a1; claim a1 s2 s1 "
+        "1 ; sweep "
         "a1");
 }
 
@@ -425,6 +426,8 @@ void a_slow_chain_of_calls_is_cut_off_and_still_ends_as_it_should(void**) {
                          "claim",
                          "a1",
                          "s1",
+                         "",
+                         "900000",
                          ""};
     f.redis.reply(*f.index(claim));
     assert_string_equal(f.said.c_str(), "");
