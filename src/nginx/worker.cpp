@@ -95,6 +95,7 @@ Worker::Worker(Zone zone, unsigned slot, std::uint64_t generation_number, const 
       broker_(make_broker(conf)),
       hub_(*broker_, *this, *this),
       postgres_(make_postgres(conf)),
+      redis_approvals_(make_redis_approvals(conf)),
       buffer_(std::make_unique_for_overwrite<char[]>(kReceiveBuffer)) {}
 
 Worker::~Worker() = default;
@@ -120,6 +121,17 @@ std::unique_ptr<Postgres> Worker::make_postgres(const MainConf& conf) {
     };
     return std::make_unique<Postgres>(Postgres::Parts{reactor_, *broker_, *this, on_up}, conf,
                                       ngx_worker == 0);
+}
+
+std::unique_ptr<RedisApprovals> Worker::make_redis_approvals(const MainConf& conf) {
+    if (!conf.approvals || conf.approvals->store != ApprovalsConf::Store::redis) return nullptr;
+    // The configuration was refused without rooms_redis, and with it the broker is this one.
+    return static_cast<RedisBroker&>(*broker_).approvals(conf.approvals->times, *this, ngx_worker == 0);
+}
+
+ApprovalStore* Worker::approvals() {
+    if (redis_approvals_ != nullptr) return redis_approvals_.get();
+    return postgres_ != nullptr ? postgres_->approvals() : nullptr;
 }
 
 void Worker::set(Counter gauge, std::uint64_t value) {
@@ -170,6 +182,7 @@ bool Worker::start() {
     sweeper_.after(kSweepEvery);
     broker_->start();
     if (postgres_ != nullptr) postgres_->start();
+    if (redis_approvals_ != nullptr) redis_approvals_->start();
     return true;
 }
 
@@ -193,6 +206,7 @@ void Worker::stop() {
     }
     room_lookups_.clear();
     postgres_.reset();
+    redis_approvals_.reset();
     zone_.release(slot_);
     broker_->sweep();
 }
@@ -310,6 +324,7 @@ void Worker::begin_drain() {
     draining_ = true;
     zone_.counter(slot_, cell(Counter::draining)).store(1);
     if (postgres_ != nullptr) postgres_->begin_drain();
+    if (redis_approvals_ != nullptr) redis_approvals_->begin_drain();
     on_report({});
     std::vector<std::uint64_t> generations;
     for (const ZoneSlotOwner& owner : zone_.owners()) {

@@ -20,6 +20,7 @@
 #include "nginx/postgres.hpp"
 #include "nginx/reactor.hpp"
 #include "nginx/room_lookup.hpp"
+#include "store/redis_approvals.hpp"
 #include "store/redis_room.hpp"
 #include "store/zone.hpp"
 
@@ -47,7 +48,7 @@ public:
     [[nodiscard]] Broker& broker() { return *broker_; }
     [[nodiscard]] Hub& hub() { return hub_; }
     // Null: none are kept here.
-    [[nodiscard]] ApprovalStore* approvals() { return postgres_ ? postgres_->approvals() : nullptr; }
+    [[nodiscard]] ApprovalStore* approvals();
     [[nodiscard]] Codec& codec() { return codec_; }
     [[nodiscard]] Wheel& wheel() { return wheel_; }
     [[nodiscard]] Now now();  // and tells the hub
@@ -107,6 +108,7 @@ private:
     void on_report(const ApprovalReport& report) override;
 
     [[nodiscard]] std::unique_ptr<Postgres> make_postgres(const MainConf& conf);
+    [[nodiscard]] std::unique_ptr<RedisApprovals> make_redis_approvals(const MainConf& conf);
     void set(Counter gauge, std::uint64_t value);
     void end_turn_later();
     void end_turn();
@@ -125,7 +127,8 @@ private:
     NginxReactor reactor_;
     std::unique_ptr<Broker> broker_;
     Hub hub_;
-    std::unique_ptr<Postgres> postgres_;  // null: there is no database
+    std::unique_ptr<Postgres> postgres_;               // null: there is no database
+    std::unique_ptr<RedisApprovals> redis_approvals_;  // null: they are not kept there; on broker_'s links
     Codec codec_;
     Wheel wheel_;
     std::unique_ptr<char[]> buffer_;
