@@ -20,7 +20,7 @@ server = Nginx(http="rooms_zone watched:8m;", locations="""
     location = /far     { rooms_status from=192.0.2.0/24; }
 """, files={"secret": jwt.SECRET, "status": SECRET + "\n"})
 
-FIELDS = {"version", "uptime", "connections", "rooms", "messages", "errors", "zone", "redis", "postgres", "workers"}
+FIELDS = {"version", "uptime", "connections", "rooms", "messages", "errors", "zone", "redis", "postgres", "approvals", "workers"}
 
 
 def status(query=""):
@@ -68,7 +68,7 @@ def _():
     tap.is_(set(got), FIELDS, "fields")
     tap.like(got["version"], r"^\d+\.\d+\.\d+$", "version")
     tap.ok(0 <= got["uptime"] < 3600, f"uptime {got['uptime']}")
-    tap.is_((got["redis"], got["postgres"]), (None, None), "brokers that are not built in")
+    tap.is_((got["redis"], got["postgres"], got["approvals"]), (None, None, None), "what is not configured")
     tap.is_(got["zone"]["name"], "watched", "the zone's name")
     tap.ok(7 << 20 < got["zone"]["size"] <= 8 << 20, f"the zone's size {got['zone']['size']}")
     tap.is_(sorted(worker["pid"] for worker in got["workers"]), sorted(server.workers()), "pids")

@@ -90,6 +90,9 @@ def _():
     tap.diag(f"lateMs: {late}")
     tap.ok(min(late) >= 0, "not before the deadline")
     tap.ok(statistics.median(late) < 50 * SCALE, "the median")
+    told = [http.status(host)["approvals"] for host in (first, second)]
+    tap.is_({one["store"] for one in told}, {"redis"}, "the store of the status page")
+    tap.ok(sum(one["timeout"] for one in told) >= len(late), f"timeouts of the status page: {told}")
     page.expect_nothing()
     page.close()
 

@@ -83,7 +83,7 @@ char* set_outbox(ngx_conf_t* cf, MainConf& conf) {
 bool check_stores(ngx_conf_t* cf, MainConf& conf) {
     if (conf.approvals_endpoint && !conf.approvals) {
         refuse_at(cf, *conf.approvals_endpoint, "rooms_approvals_api",
-                  "it needs a \"rooms_approvals postgres;\" in http{}");
+                  "it needs a \"rooms_approvals postgres;\" or \"redis;\" in http{}");
         return false;
     }
     if (conf.approvals) {

@@ -136,7 +136,6 @@ StatusReport collect(Worker& worker, const MainConf& conf, bool with_rooms) {
     if (conf.postgres != nullptr) {
         PostgresReport& postgres = report.postgres.emplace();
         postgres.server = conf.postgres->text();
-        postgres.approvals = conf.approvals && conf.approvals->store == ApprovalsConf::Store::postgres;
         for (const WorkerReport& one : report.workers) {
             if (one.draining) continue;
             ++postgres.workers;
@@ -144,6 +143,8 @@ StatusReport collect(Worker& worker, const MainConf& conf, bool with_rooms) {
                 ++postgres.connected;
         }
     }
+    if (conf.approvals)
+        report.approvals = conf.approvals->store == ApprovalsConf::Store::postgres ? "postgres" : "redis";
     if (with_rooms) report.rooms = zone.active_rooms(kMaxListedRooms);
     return report;
 }

@@ -110,21 +110,27 @@ void put_postgres(Writer& out, const StatusReport& report) {
     out.open("outbox")
         .number("published", report.total(Counter::outbox_published))
         .number("refused", report.total(Counter::outbox_refused));
-    if (postgres.approvals) {
+    if (report.approvals == "postgres") {
         out.number("depth", report.total(Counter::outbox_depth))
             .number("oldestMs", report.total(Counter::outbox_age_ms));
     }
-    out.close();
-    if (postgres.approvals) {
-        out.open("approvals").number("pending", report.total(Counter::approvals_pending));
-        for (const ApprovalStatus status : kApprovalEnds)
-            out.number(approval_status_text(status), report.totals[cell_of_told(status)]);
-        out.number("sweeps", report.total(Counter::sweeps))
-            .number("sweepMs", report.total(Counter::sweep_ms))
-            .number("latenessMs", report.total(Counter::lateness_ms))
-            .close();
+    out.close().close();
+}
+
+void put_approvals(Writer& out, const StatusReport& report) {
+    if (report.approvals.empty()) {
+        out.raw("approvals", "null");
+        return;
     }
-    out.close();
+    out.open("approvals")
+        .text("store", report.approvals)
+        .number("pending", report.total(Counter::approvals_pending));
+    for (const ApprovalStatus status : kApprovalEnds)
+        out.number(approval_status_text(status), report.totals[cell_of_told(status)]);
+    out.number("sweeps", report.total(Counter::sweeps))
+        .number("sweepMs", report.total(Counter::sweep_ms))
+        .number("latenessMs", report.total(Counter::lateness_ms))
+        .close();
 }
 
 }  // namespace
@@ -156,6 +162,7 @@ std::string encode_status_json(const StatusReport& report) {
     put_zone(out, report);
     put_redis(out, report);
     put_postgres(out, report);
+    put_approvals(out, report);
 
     out.open("workers", '[');
     for (const WorkerReport& worker : report.workers) {

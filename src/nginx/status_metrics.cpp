@@ -155,11 +155,15 @@ void put_postgres(Metrics& out, const StatusReport& report) {
         .value(report.total(Counter::outbox_published));
     out.counter("rooms_outbox_refused_total", "Rows of rooms_outbox that can never be published.")
         .value(report.total(Counter::outbox_refused));
-    if (!report.postgres->approvals) return;
+    if (report.approvals != "postgres") return;
     out.gauge("rooms_outbox_depth", "Events that wait in rooms_outbox; 10001: more than 10000.")
         .value(report.total(Counter::outbox_depth));
     out.gauge("rooms_outbox_oldest_milliseconds", "Age of the oldest of them.")
         .value(report.total(Counter::outbox_age_ms));
+}
+
+void put_approvals(Metrics& out, const StatusReport& report) {
+    if (report.approvals.empty()) return;
     out.gauge("rooms_approvals_pending", "Approvals that wait, an estimate beyond 10000.")
         .value(report.total(Counter::approvals_pending));
     out.counter("rooms_approvals_ended_total", "Approvals of whose end pages were told, by status.");
@@ -202,6 +206,7 @@ std::string encode_status_metrics(const StatusReport& report) {
     put_zone(out, report);
     put_redis(out, report);
     put_postgres(out, report);
+    put_approvals(out, report);
     put_workers(out, report);
     return out.take();
 }

@@ -42,7 +42,6 @@ struct PostgresReport {
     std::string server;         // where it is, without user and password
     std::uint64_t workers = 0;  // those that take leave not counted
     std::uint64_t connected = 0;
-    bool approvals = false;  // are kept there
 };
 
 struct StatusReport {
@@ -52,6 +51,7 @@ struct StatusReport {
     ZoneUsage zone;
     std::optional<RedisReport> redis;        // where rooms are shared through it
     std::optional<PostgresReport> postgres;  // where there is a database
+    std::string_view approvals;              // the store that keeps them: "postgres", "redis"; empty: none
     std::vector<WorkerReport> workers;
     std::optional<std::vector<ZoneRoom>> rooms;  // where they were asked for
 
