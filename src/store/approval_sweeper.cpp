@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "store/fault_point.hpp"
 #include "store/pg_fault.hpp"
 
 namespace rooms {
@@ -98,7 +99,10 @@ void ApprovalSweeper::on_swept(const PgOutcome& outcome, bool report) {
     const PgRows& rows = outcome.rows;
     meter_.on_sweep(reactor_.now_ms() - begun_ms_);
     if (report) meter_.on_report({count_of(rows, kPending), count_of(rows, kDepth), count_of(rows, kAgeMs)});
-    if (rows.truth(0, kOutbox)) on_outbox_();
+    if (rows.truth(0, kOutbox)) {
+        fault_point("sweep:answered");
+        on_outbox_();
+    }
     if (stopped_) return;
     if (rows.truth(0, kMore)) return timer_->arm(0);
     std::uint64_t wait = kTickMs;

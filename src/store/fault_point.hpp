@@ -85,6 +85,13 @@ inline constexpr std::string_view kFaultPoints[] = {
     "recover:rebuilt",
     "recover:redone",
     "recover:done",
+    // Of the first worker, with Postgres; the zone comes to none of them.
+    "outbox:taken",
+    "outbox:wave",
+    "outbox:published",
+    "outbox:finished",
+    "outbox:committed",
+    "sweep:answered",
 };
 
 struct FaultName {

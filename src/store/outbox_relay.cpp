@@ -6,6 +6,7 @@
 
 #include "core/envelope.hpp"
 #include "core/json_text.hpp"
+#include "store/fault_point.hpp"
 #include "store/pg_fault.hpp"
 
 namespace rooms {
@@ -58,6 +59,7 @@ struct OutboxRelay::Batch {
     std::vector<Row> rows;
     std::vector<std::size_t> wave;  // of rows, in what the broker has
     bool full = false;
+    bool failed = false;  // published, but not deleted: it comes again
 
     [[nodiscard]] std::size_t count(Row::State state) const {
         return static_cast<std::size_t>(
@@ -124,11 +126,8 @@ void OutboxRelay::take() {
 
 void OutboxRelay::on_taken(const PgOutcome& outcome) {
     if (outcome.kind == PgOutcome::Kind::unavailable) return;  // on_down follows
-    if (!outcome.good()) {
-        complain(outcome);
-        return commit(nullptr);
-    }
-    complained_ = false;
+    if (!outcome.good()) complain(outcome);
+    if (outcome.good() && outcome.rows.empty()) complained_ = false;
     if (outcome.rows.empty()) return commit(nullptr);
     auto batch = std::make_shared<Batch>();
     batch->full = outcome.rows.size() == kBatch;
@@ -136,6 +135,7 @@ void OutboxRelay::on_taken(const PgOutcome& outcome) {
     for (std::size_t i = 0; i < batch->rows.size(); ++i) prepare(batch->rows[i], outcome.rows, i);
     state_ = State::publishing;
     batch_ = batch;
+    fault_point("outbox:taken");
     publish(batch);
 }
 
@@ -198,6 +198,7 @@ std::vector<PublishRequest> OutboxRelay::next_wave(Batch& batch) const {
 }
 
 void OutboxRelay::on_answers(Batch& batch, std::span<const PublishAnswer> answers) {
+    fault_point("outbox:wave");
     for (std::size_t i = 0; i < batch.wave.size(); ++i) {
         Row& row = batch.rows[batch.wave[i]];
         const PublishAnswer answer = i < answers.size() ? answers[i] : PublishAnswer{};
@@ -218,6 +219,7 @@ void OutboxRelay::on_answers(Batch& batch, std::span<const PublishAnswer> answer
 }
 
 void OutboxRelay::finish(const std::shared_ptr<Batch>& batch) {
+    fault_point("outbox:published");
     std::string published;
     std::string unfit;
     std::string reasons;
@@ -232,8 +234,10 @@ void OutboxRelay::finish(const std::shared_ptr<Batch>& batch) {
     if (!published.empty() || !unfit.empty()) {
         link_.run(kFinish,
                   {closed(std::move(published)), closed(std::move(unfit)), closed(std::move(reasons))},
-                  [this](const PgOutcome& outcome) {
-                      if (outcome.kind == PgOutcome::Kind::refused) complain(outcome);
+                  [this, batch](const PgOutcome& outcome) {
+                      fault_point("outbox:finished");
+                      batch->failed = !outcome.good();
+                      if (outcome.kind == PgOutcome::Kind::refused) complain(outcome, "emptied");
                   });
     }
     commit(batch);
@@ -243,10 +247,13 @@ void OutboxRelay::commit(std::shared_ptr<Batch> batch) {
     state_ = State::ending;
     link_.run(kCommit, {}, [this, batch = std::move(batch)](const PgOutcome& outcome) {
         if (outcome.kind == PgOutcome::Kind::unavailable) return;
+        fault_point("outbox:committed");
         state_ = State::resting;
         batch_.reset();
-        // What is left waits for the next ring: it would be tried again at once.
-        if (batch != nullptr && outcome.good()) {
+        // What is left waits for the next ring: it would be tried again at once. So does all of a batch
+        // that could not be deleted: Postgres calls it good to commit what has failed, and rolls it back.
+        if (batch != nullptr && outcome.good() && !batch->failed) {
+            complained_ = false;
             count(*batch);
             again_ = again_ || (batch->full && batch->count(Row::State::left) == 0);
         }
@@ -263,9 +270,9 @@ void OutboxRelay::count(const Batch& batch) {
 }
 
 // Once, until it works again.
-void OutboxRelay::complain(const PgOutcome& outcome) {
+void OutboxRelay::complain(const PgOutcome& outcome, const char* what) {
     if (std::exchange(complained_, true)) return;
-    reactor_.log(LogLevel::error, "the outbox cannot be read: " + pg_fault(outcome));
+    reactor_.log(LogLevel::error, std::string("the outbox cannot be ") + what + ": " + pg_fault(outcome));
 }
 
 }  // namespace rooms

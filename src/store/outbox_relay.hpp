@@ -72,7 +72,7 @@ private:
     void finish(const std::shared_ptr<Batch>& batch);
     void commit(std::shared_ptr<Batch> batch);
     void count(const Batch& batch);
-    void complain(const PgOutcome& outcome);
+    void complain(const PgOutcome& outcome, const char* what = "read");
 
     Reactor& reactor_;
     Broker& broker_;
