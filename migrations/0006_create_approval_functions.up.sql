@@ -53,6 +53,7 @@ declare
     moment timestamptz := clock_timestamp();
     due text[];
     soon text[];
+    warned integer := 0;
     one text;
     locked boolean;
 begin
@@ -97,17 +98,20 @@ begin
         for no key update skip locked);
     begin
         perform rooms_warn_of(soon, moment);
+        warned := cardinality(soon);
     exception when others then
         foreach one in array soon loop
             begin
                 perform rooms_warn_of(array[one], moment);
+                warned := warned + 1;
             exception when others then
                 raise warning 'approval "%" cannot be warned of: %', one, sqlerrm;
             end;
         end loop;
     end;
 
-    more := (cardinality(due) = most and expired > 0) or cardinality(soon) = most;
+    -- Where nothing of a batch worked, the next one would be the same.
+    more := (cardinality(due) = most and expired > 0) or (cardinality(soon) = most and warned > 0);
     -- After the moment of this sweep, not after now: what fell due meanwhile is next.
     next_ms := ceil(extract(epoch from least(
         (select a.expires_at from hitl_approvals a

@@ -506,6 +506,31 @@ def _():
     load.check("cannot be deleted")
 
 
+@tap.zone_case("warnings that a trigger of the platform forbids are tried again each second, not in a loop, and hold up no deadline")
+def _():
+    up()
+    load = Load()
+    forbidden = load.due(600, first=30, last=31)        # more than a batch
+    due = load.due(30, first=0.5, last=3)
+    pg.sql("""create function no_warning() returns trigger language plpgsql as
+        $$ begin if new.warn_at is distinct from old.warn_at and new.status = 'pending' then raise exception 'no'; end if; return new; end $$;
+        update hitl_approvals set warn_at = clock_timestamp() where status = 'pending' and expires_at > now() + interval '10 s';
+        create trigger no_warning before update on hitl_approvals for each row execute function no_warning()""")
+    try:
+        wait_until(lambda: pg.sql("select count(*) from hitl_approvals where status = 'timeout' and id in ('" + "', '".join(due) + "')")
+                   == [["30"]], "the others to end")
+        before = http.status(server)["postgres"]["approvals"]["sweeps"]
+        time.sleep(4)
+        sweeps = http.status(server)["postgres"]["approvals"]["sweeps"] - before
+        tap.diag(f"{sweeps} sweeps in 4 s in which nothing fell due")
+        tap.ok(sweeps <= 6, "a second apart")
+        late = pg.sql("select extract(epoch from max(resolved_at - expires_at)) from hitl_approvals where id in ('" + "', '".join(due) + "')")
+        tap.ok(float(late[0][0]) < 1 * SCALE, f"deadlines are kept: {late}")
+    finally:
+        pg.sql("drop trigger no_warning on hitl_approvals; drop function no_warning")
+        pg.sql("update hitl_approvals set status = 'cancelled' where id in ('" + "', '".join(forbidden) + "')")
+
+
 def keeps_out(what, shut, open_again, cause, on=None, database="postgres", secret=None):
     on = on or server
     up(on)
