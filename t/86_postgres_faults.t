@@ -18,7 +18,7 @@ MODULE = os.environ.get("ROOMS_MODULE_FAULTS") or os.path.join(HERE, "../build/m
 WITH_FAULTS = os.path.exists(MODULE)
 if WITH_FAULTS:
     os.environ["ROOMS_MODULE"] = MODULE
-from rooms import ASAN, ROOT, SCALE, http, jwt, tap, wait_until, ws     # noqa: E402
+from rooms import ASAN, ON_REDIS, ROOT, SCALE, http, jwt, tap, wait_until, ws     # noqa: E402
 from rooms.nginx import Nginx                                 # noqa: E402
 from rooms.page import join, open_page                        # noqa: E402
 from rooms.postgres import Postgres                           # noqa: E402
@@ -26,8 +26,8 @@ from rooms.probe import Probe                                 # noqa: E402
 from rooms.proxy import Proxy                                 # noqa: E402
 
 # ms, without what the machine takes. A password costs 3 ms, and 240 where a sanitizer looks at each allocation.
-OWN_STALL = 500 if ASAN else 20 * SCALE
-ANY_STALL = 250 * SCALE         # with it
+OWN_STALL = 2000 if ASAN else 20 * SCALE
+ANY_STALL = 3000 if ASAN else 250 * SCALE       # with it
 TICK = 1.0
 PASSWORD = "s3cret-Word"
 
@@ -65,12 +65,13 @@ def prepare(database):
     pg.sql(rights + f"alter role nginx password '{PASSWORD}'", database)
 
 
-def start(name, conninfo, **options):
+def start(name, conninfo, more="", **options):
     return Nginx(LOCATIONS, files={"secret": jwt.SECRET}, name=name, expect=[r"worker process \d+ exited on signal 9"], http=f"""
         rooms_postgres "{conninfo}";
         rooms_approvals postgres timeout=1h warn=off;
         rooms_history session:* size=20000 ttl=10m;
         rooms_zone faults:32m;
+        {more}
         keepalive_requests 100000; proxy_connect_timeout 60s;
     """, **options)
 
@@ -285,6 +286,30 @@ def _():
         victim = (set(server.workers()) - others).pop()
     writing.join()
     load.check("20 kills")
+
+
+def two_hosts():
+    prepare("shared")
+    redis = f"rooms_redis {os.environ['ROOMS_BROKER']} prefix=shared;"
+    with start("one", pg.conninfo(user="nginx", dbname="shared"), redis) as one, \
+            start("two", pg.conninfo(user="nginx", dbname="shared"), redis) as two:
+        load = Load(one, database="shared")
+        load.pages += [Page(two, page.room) for page in load.pages[::2]]
+        load.due(300, last=5)
+        writing = load.keep_writing(4.5)
+        victims = {host: host.workers()[0] for host in (one, two)}
+        for n in range(20):
+            host = (one, two)[n % 2]
+            others = set(host.workers())
+            time.sleep(0.02 + 0.011 * n)
+            host.kill_worker(victims[host])
+            victims[host] = (set(host.workers()) - others).pop()
+        writing.join()
+        load.check("two hosts, 10 kills each")
+
+
+if ON_REDIS:
+    tap.add("two hosts on one database, their first workers killed in turn, under load: each event once at each page", two_hosts)
 
 
 # --- Postgres fails

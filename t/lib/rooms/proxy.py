@@ -8,8 +8,8 @@ from .nginx import _die_with_parent
 
 
 class Proxy:
-    """A TCP proxy before a Redis or Postgres, (host, port) or the path of a unix socket; see t/load/proxy.cpp. Each method returns
-    when it holds."""
+    """A TCP proxy before a Redis, (host, port) of any server, or the path of a unix socket; see t/load/proxy.cpp. Each
+    method returns when it holds."""
 
     def __init__(self, target):
         self.lock = threading.Lock()
