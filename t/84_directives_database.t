@@ -198,6 +198,23 @@ def _():
     wait_until(lambda: http.status(server)["rooms"]["members"] == 0, "nobody to be left")
 
 
+@tap.case("rooms_allow: a crowd whose questions take long holds up no backend, and costs nobody the connection")
+def _():
+    before = http.status(server)["postgres"]["losses"]
+    sockets = [page() for _ in range(6)]
+    for n, socket in enumerate(sockets):
+        for i in range(4):
+            socket.send_json(type="subscribe", room=f"slowin:{n}-{i}")     # 0.4 s each, one after the other in a worker
+    began = time.monotonic()
+    tap.is_(http.request(server, "GET", "/approvals/none").status, 404)
+    tap.ok(time.monotonic() - began < 0.4 * SCALE, "the API answers meanwhile")
+    answers = [answer["code"] if (answer := socket.recv_json())["type"] == "error" else "in" for socket in sockets for _ in range(4)]
+    tap.is_(set(answers), {"in", "unavailable"}, "answers")
+    tap.is_(http.status(server)["postgres"]["losses"], before, "losses")
+    for socket in sockets:
+        socket.close()
+
+
 @tap.case("rooms_allow: a token that is renewed is asked for anew, and who may no longer be in is out")
 def _():
     postgres.sql("insert into hitl_sessions (id, tenant_id) values ('moves', 'acme')")

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "store/pg_approvals.hpp"
 #include "store/pg_fault.hpp"
 
 namespace rooms {
@@ -26,7 +25,10 @@ Postgres::Postgres(const Parts& parts, const MainConf& conf, bool first_worker)
       tell_(parts.on_up),
       link_(parts.reactor, *conf.postgres, "rooms", *this) {
     const bool keeps_approvals = conf.approvals && conf.approvals->store == ApprovalsConf::Store::postgres;
-    if (keeps_approvals) approvals_ = std::make_unique<PgApprovals>(link_);
+    if (keeps_approvals) {
+        approvals_ =
+            std::make_unique<PgApprovals>(parts.reactor, *conf.postgres, [this](bool up) { note(up); });
+    }
     if (!first_worker) return;
     if (conf.outbox) {
         relay_ = std::make_unique<OutboxRelay>(
@@ -45,6 +47,7 @@ Postgres::~Postgres() = default;
 
 void Postgres::start() {
     link_.start();
+    if (approvals_ != nullptr) approvals_->start();
     if (relay_ != nullptr) relay_->start();
     if (sweeper_ != nullptr) sweeper_->start();
 }
@@ -56,7 +59,7 @@ void Postgres::begin_drain() {
 
 // A statement that the server does not understand is told when the worker begins, not when a page asks.
 void Postgres::on_up() {
-    tell_(true);
+    note(true);
     for (const LookupRule* rule : sql_rules_) {
         link_.prepare({rule->name.c_str(), rule->sql.c_str()}, [this, rule](const PgOutcome& outcome) {
             reactor_.log(LogLevel::error, "\"" + rule->sql + "\" of rooms_allow: " + pg_fault(outcome));
@@ -64,6 +67,13 @@ void Postgres::on_up() {
     }
 }
 
-void Postgres::on_down(std::string_view) { tell_(false); }
+void Postgres::on_down(std::string_view) { note(false); }
+
+void Postgres::note(bool up) {
+    const unsigned all = approvals_ != nullptr ? 2 : 1;
+    const bool before = links_up_ == all;
+    up ? ++links_up_ : --links_up_;
+    if ((links_up_ == all) != before) tell_(links_up_ == all);
+}
 
 }  // namespace rooms

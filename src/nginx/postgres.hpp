@@ -1,5 +1,6 @@
-// What one worker does with Postgres: its questions over one connection, and in the first worker of the
-// host the outbox and the deadlines, over one each.
+// What one worker does with Postgres: questions of rules over one connection, the approvals API over another,
+// for a crowd of pages must not hold up a backend; and in the first worker of the host the outbox and the
+// deadlines, over one each.
 //
 // Built with the worker; the connections are made at start(). The first worker's successor after a crash
 // and after a reload does the same; two at once harm nothing.
@@ -15,6 +16,7 @@
 #include "store/approval_store.hpp"
 #include "store/approval_sweeper.hpp"
 #include "store/outbox_relay.hpp"
+#include "store/pg_approvals.hpp"
 #include "store/pg_link.hpp"
 #include "store/approval_meter.hpp"
 
@@ -26,7 +28,7 @@ public:
         Reactor& reactor;
         Broker& broker;
         ApprovalMeter& meter;
-        std::function<void(bool up)> on_up;
+        std::function<void(bool up)> on_up;  // all that backends and pages ask by
     };
 
     // REQUIRES: conf.postgres; `conf` outlives this.
@@ -42,6 +44,7 @@ public:
     [[nodiscard]] PgLink& link() { return link_; }
 
 private:
+    void note(bool up);
     // PgLink::Handler
     void on_up() override;
     void on_down(std::string_view why) override;
@@ -50,8 +53,9 @@ private:
     Reactor& reactor_;
     const std::vector<const LookupRule*> sql_rules_;
     const std::function<void(bool)> tell_;
+    unsigned links_up_ = 0;
     PgLink link_;
-    std::unique_ptr<ApprovalStore> approvals_;
+    std::unique_ptr<PgApprovals> approvals_;
     std::unique_ptr<OutboxRelay> relay_;
     std::unique_ptr<ApprovalSweeper> sweeper_;
 };

@@ -88,7 +88,7 @@ void ApprovalSweeper::sweep() {
 }
 
 void ApprovalSweeper::on_swept(const PgOutcome& outcome, bool report) {
-    if (outcome.kind == PgOutcome::Kind::unavailable) return;  // on_down follows
+    if (outcome.kind == PgOutcome::Kind::unavailable) return link_.drop(outcome.reason);  // on_down follows
     sweeping_ = false;
     if (!outcome.good()) {
         complain(outcome);

@@ -125,7 +125,7 @@ void OutboxRelay::take() {
 }
 
 void OutboxRelay::on_taken(const PgOutcome& outcome) {
-    if (outcome.kind == PgOutcome::Kind::unavailable) return;  // on_down follows
+    if (outcome.kind == PgOutcome::Kind::unavailable) return link_.drop(outcome.reason);  // on_down follows
     if (!outcome.good()) complain(outcome);
     if (outcome.good() && outcome.rows.empty()) complained_ = false;
     if (outcome.rows.empty()) return commit(nullptr);
@@ -246,7 +246,7 @@ void OutboxRelay::finish(const std::shared_ptr<Batch>& batch) {
 void OutboxRelay::commit(std::shared_ptr<Batch> batch) {
     state_ = State::ending;
     link_.run(kCommit, {}, [this, batch = std::move(batch)](const PgOutcome& outcome) {
-        if (outcome.kind == PgOutcome::Kind::unavailable) return;
+        if (outcome.kind == PgOutcome::Kind::unavailable) return link_.drop(outcome.reason);
         fault_point("outbox:committed");
         state_ = State::resting;
         batch_.reset();

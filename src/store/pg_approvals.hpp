@@ -1,17 +1,23 @@
 // Approvals in Postgres: each request is one call of a function of the migrations.
 //
-// Owned by the worker; the link is the worker's own and shared with its other questions.
+// Owned by the worker. It has a connection of its own: a crowd of pages whose rules ask the database must not
+// hold up a backend.
 #pragma once
+
+#include <functional>
+#include <utility>
 
 #include "store/approval_store.hpp"
 #include "store/pg_link.hpp"
 
 namespace rooms {
 
-class PgApprovals final : public ApprovalStore {
+class PgApprovals final : public ApprovalStore, private PgLink::Handler {
 public:
-    // `link` outlives this.
-    explicit PgApprovals(PgLink& link) : link_(link) {}
+    PgApprovals(Reactor& reactor, const PgTarget& target, std::function<void(bool up)> on_up)
+        : on_up_(std::move(on_up)), link_(reactor, target, "rooms api", *this) {}
+
+    void start() { link_.start(); }
 
     void create(const NewApproval& approval, ApprovalDone done) override;
     void get(std::string_view id, ApprovalDone done) override;
@@ -22,7 +28,13 @@ public:
 private:
     void run(const PgStatement& statement, std::vector<PgValue> values, ApprovalDone done);
 
-    PgLink& link_;
+    // PgLink::Handler
+    void on_up() override { on_up_(true); }
+    void on_down(std::string_view) override { on_up_(false); }
+    void on_notification(std::string_view, std::string_view) override {}
+
+    const std::function<void(bool)> on_up_;
+    PgLink link_;
 };
 
 }  // namespace rooms

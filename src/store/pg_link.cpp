@@ -8,6 +8,7 @@ namespace rooms {
 namespace {
 
 constexpr char kNotConnected[] = "not connected";
+constexpr char kTimedOut[] = "timed out";
 constexpr char kTooMany[] = "too many statements wait";
 // The server's answer to one, but libpq would cut the value off there.
 constexpr char kHasNul[] = "a value has a NUL in it";
@@ -82,14 +83,14 @@ void PgLink::drop(std::string_view why) {
 
 void PgLink::run(const PgStatement& statement, std::vector<PgValue> values, PgDone done,
                  std::uint64_t timeout_ms) {
-    queue({statement, std::move(values), std::move(done), reactor_.now_ms() + timeout_ms, nullptr});
+    queue({statement, std::move(values), std::move(done), timeout_ms, reactor_.now_ms() + timeout_ms});
 }
 
 void PgLink::prepare(const PgStatement& statement, PgDone on_refused) {
     PgDone done = [on_refused = std::move(on_refused)](const PgOutcome& outcome) {
         if (outcome.kind == PgOutcome::Kind::refused) on_refused(outcome);
     };
-    queue({statement, {}, std::move(done), reactor_.now_ms() + kStatementMs, nullptr, true});
+    queue({statement, {}, std::move(done), kStatementMs, reactor_.now_ms() + kStatementMs, true});
 }
 
 void PgLink::queue(Pending pending) {
@@ -118,6 +119,7 @@ void PgLink::send_next() {
     if (pending_.empty()) return;
     try {
         const Pending& next = pending_.front();
+        sent_ = reactor_.now_ms();
         const std::string fault =
             next.only_prepare ? session_.prepare(next.statement) : session_.send(next.statement, next.values);
         if (!fault.empty()) lose(fault);
@@ -134,32 +136,33 @@ void PgLink::on_outcome(const PgOutcome& outcome) {
     if (!alive.expired()) send_next();
 }
 
-// Also a statement that only waits: it comes after one that has taken all the time there was.
+// The connection is given up for a statement that it does not get an answer to, not for those that wait
+// behind a crowd.
 void PgLink::check_deadlines() {
     const std::uint64_t now = reactor_.now_ms();
     if (state_ == State::connecting) {
-        if (now < connect_by_) return expire_waiting(now);
+        if (now < connect_by_) return expire(now, connect_by_);
         // The next attempt begins behind the one that did not answer: libpq would wait for it again.
         first_ = (first_ + 1) % target_.servers.size();
-        return lose("timed out");
+        return lose(kTimedOut);
     }
     if (pending_.empty()) return;
-    const auto earlier = [](const Pending& a, const Pending& b) { return a.deadline < b.deadline; };
-    const auto next = std::min_element(pending_.begin(), pending_.end(), earlier);
-    if (next->deadline <= now) return lose("timed out");
-    watch_deadline(next->deadline);
+    const std::uint64_t answer_by = sent_ + pending_.front().timeout;
+    if (session_.busy() && answer_by <= now) return lose(kTimedOut);
+    expire(now, answer_by);
 }
 
-// The connection is still being made: it is not given up for those who cannot wait for it.
-void PgLink::expire_waiting(std::uint64_t now) {
-    std::uint64_t next = connect_by_;
+// Ends those that wait for the connection, or for others, and can wait no longer. Looks again at `next`.
+void PgLink::expire(std::uint64_t now, std::uint64_t next) {
     for (auto each = pending_.begin(); each != pending_.end();) {
         const auto pending = each++;
+        const bool under_way = pending == pending_.begin() && session_.busy() && state_ == State::up;
+        if (under_way) continue;
         if (pending->deadline > now) {
             next = std::min(next, pending->deadline);
             continue;
         }
-        pending->reason = kNotConnected;
+        pending->reason = state_ == State::up ? kTimedOut : kNotConnected;
         ended_.splice(ended_.end(), pending_, pending);
         ending_->arm(0);
     }

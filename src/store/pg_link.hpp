@@ -56,7 +56,8 @@ public:
     // `done` is called exactly once, later, in the order of the calls; not when the link is destroyed
     // first. Until a first attempt to connect has failed it waits for that. Beyond kMaxQueued, or while not
     // up, it is `unavailable` at the end of this turn (and `refused` where a value has a NUL): who then tries
-    // again at once keeps the turn from ending. `timeout_ms` includes the time that it waits.
+    // again at once keeps the turn from ending. So long it may wait for others, and so long it may take:
+    // the connection is given up for a statement that gets no answer.
     // REQUIRES: the statement's texts outlive the link, and a name always means the same text.
     void run(const PgStatement& statement, std::vector<PgValue> values, PgDone done,
              std::uint64_t timeout_ms = kStatementMs);
@@ -73,9 +74,10 @@ private:
         PgStatement statement;
         std::vector<PgValue> values;
         PgDone done;
-        std::uint64_t deadline;  // steady clock
-        const char* reason;      // ended: why it was not sent; null: why_
+        std::uint64_t timeout;   // once it has been sent
+        std::uint64_t deadline;  // until it is; steady clock
         bool only_prepare = false;
+        const char* reason = nullptr;  // ended: why it was not sent; null: why_
     };
 
     void on_open() override;
@@ -89,7 +91,7 @@ private:
     void queue(Pending pending);
     void refuse(Pending pending, const char* reason);
     void check_deadlines();
-    void expire_waiting(std::uint64_t now);
+    void expire(std::uint64_t now, std::uint64_t next);
     void watch_deadline(std::uint64_t deadline);
     void on_ended();
     static void answer(Pending& pending, std::string_view why);
@@ -119,6 +121,7 @@ private:
     PgSession session_;
     std::uint64_t deadline_at_ = 0;
     std::uint64_t connect_by_ = 0;  // while connecting
+    std::uint64_t sent_ = 0;        // when the statement under way was
     std::unique_ptr<Timer> deadline_;
     std::unique_ptr<Timer> reopen_;
     std::unique_ptr<Timer> ending_;
