@@ -47,6 +47,7 @@ void ApprovalSweeper::stop() {
 }
 
 void ApprovalSweeper::on_up() {
+    if (stopped_) return;  // the times of our configuration are not in force any more
     configure();
     link_.run(kListen, {}, nullptr);
     report_ms_ = 0;
