@@ -48,7 +48,7 @@ void ApprovalSweeper::stop() {
 
 void ApprovalSweeper::on_up() {
     if (stopped_) return;  // the times of our configuration are not in force any more
-    configure();
+    configured_ = false;
     link_.run(kListen, {}, nullptr);
     report_ms_ = 0;
     sweep();
@@ -59,12 +59,14 @@ void ApprovalSweeper::on_down(std::string_view) {
     sweeping_ = false;
 }
 
+// Again until it is taken: the migrations may come later than we.
 void ApprovalSweeper::configure() {
     std::string warn;
     for (const std::uint64_t ms : times_.warn_ms) warn += (warn.empty() ? "{" : ",") + seconds(ms);
     warn += warn.empty() ? "{}" : "}";
     link_.run(kConfigure, {seconds(times_.timeout_ms), warn, seconds(times_.max_ms)},
               [this](const PgOutcome& outcome) {
+                  configured_ = outcome.good();
                   if (outcome.kind == PgOutcome::Kind::refused) complain(outcome);
               });
 }
@@ -81,6 +83,7 @@ void ApprovalSweeper::sweep() {
     if (stopped_ || sweeping_ || !link_.up()) return;
     sweeping_ = true;
     again_ = false;
+    if (!configured_) configure();
     begun_ms_ = reactor_.now_ms();
     const bool report = begun_ms_ >= report_ms_;
     if (report) report_ms_ = begun_ms_ + kReportMs;
@@ -96,7 +99,7 @@ void ApprovalSweeper::on_swept(const PgOutcome& outcome, bool report) {
         if (!stopped_) timer_->arm(kTickMs);
         return;
     }
-    complained_ = false;
+    if (configured_) complained_ = false;
     const PgRows& rows = outcome.rows;
     meter_.on_sweep(reactor_.now_ms() - begun_ms_);
     if (report) meter_.on_report({count_of(rows, kPending), count_of(rows, kDepth), count_of(rows, kAgeMs)});
