@@ -967,6 +967,20 @@ def _(session):
 
 # --- a million
 
+@tap.case("a sweep takes a batch and looks at no more than that, however its plan was made: few rows were expected, or many")
+def _():
+    pg.sql("alter system set track_functions = 'all'; select pg_reload_conf()")
+    for before in (0, 3, 8):
+        with opened(database(OLD)) as session:
+            for _ in range(before):
+                sweep(session)
+            session("insert into hitl_approvals (id, session_id, action, expires_at) select 'm' || n, 's1', 'x', now() from generate_series(1, 3000) n")
+            session("begin")
+            tap.is_(one(session, "select expired from rooms_sweep(200, false)"), "200")
+            tap.is_(one(session, "select calls from pg_stat_xact_user_functions where funcname = 'rooms_hold_session'"), "200", f"sessions that were looked at, {before} sweeps before")
+            session("commit")
+
+
 @tap.case("a million pending approvals cost the sweep nothing: it reads the partial indexes, and takes as long as with a thousand")
 def _():
     with opened(database(OLD)) as session:

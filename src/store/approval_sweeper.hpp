@@ -57,7 +57,7 @@ private:
     std::unique_ptr<Timer> timer_;
     std::uint64_t begun_ms_ = 0;
     std::uint64_t report_ms_ = 0;  // when the next report is due
-    bool configured_ = false;  // the store knows our times
+    bool configured_ = false;      // the store knows our times
     bool sweeping_ = false;
     bool again_ = false;  // asked for meanwhile
     bool stopped_ = false;
