@@ -20,7 +20,7 @@ PAGE = open(os.path.join(ROOT, "docs/postgres.md"), encoding="utf-8").read()
 pg = Postgres(options=OPTIONS)
 migrate(pg)
 sql = pg.session()
-server = approvals_host(pg, "", locations=NO_API, http="rooms_zone rooms:4m;")
+server = approvals_host(pg, "", locations=NO_API, http="rooms_zone rooms:12m;")     # of its ids: each row is one, for ten minutes
 
 
 def database(name, migrated=True):
@@ -194,7 +194,7 @@ def _():
     with watch(room) as pages:
         sql("begin")
         put(sql, room, data='{"n": 1}')
-        sql(f"insert into rooms_outbox (room, type, data) select '{room}', 'large', jsonb_build_object('n', repeat('x', 3000000))")
+        sql(f"insert into rooms_outbox (room, type, data) select '{room}', 'large', jsonb_build_object('n', repeat('x', 9000000))")
         put(sql, room, "deep", '{"n": %s}' % deep)
         put(sql, room, data='{"n": 2}')
         sql("commit")
@@ -299,6 +299,24 @@ def _():
     connected(server)
 
 
+@tap.case("a zone without places for more ids: the rows wait, the log says so once and what to do, a larger zone takes them")
+def _():
+    with database("crowded") as session:
+        host = approvals_host(pg, "", database="crowded", name="full", http="rooms_zone rooms:960k;", locations=NO_API)
+        many = http.status(host)["zone"]["ids"]["cap"] + 500
+        session(f"insert into rooms_outbox (room, type, data) select 'session:full', 'x', jsonb_build_object('n', n) from generate_series(1, {many}) n")
+        host.wait_log(r"\[warn\].*rooms: events of the outbox wait: .*rooms_zone")
+        looked = int(session("select xact_commit from pg_stat_database where datname = 'crowded'")[0][0])
+        wait_until(lambda: int(session("select xact_commit from pg_stat_database where datname = 'crowded'")[0][0]) > looked + 5, "it to be tried again")
+        tap.is_(len(re.findall("events of the outbox wait", host.log())), 1, "lines")
+        tap.ok(int(session("select count(*) from rooms_outbox where refused is null")[0][0]) >= 300, "they wait")
+        host.pieces["http"] = host.pieces["http"].replace("rooms:960k", "rooms:8m")
+        host.restart()
+        connected(host)
+        empty(session)
+        tap.is_(host.stop(), [])
+
+
 # --- Redis between hosts
 
 @tap.case("two hosts relay at once: each row once and in order, at every page of both")
@@ -329,7 +347,7 @@ def _():
 @tap.case("Redis is down for a while: nothing is lost, the order is kept, nothing comes twice")
 def _():
     with Redis() as redis, database("redis_down") as session:
-        hosts = [approvals_host(pg, "", http=f"rooms_redis {redis.url};", database="redis_down", name=f"host {n}", locations=NO_API) for n in (1, 2)]
+        hosts = [approvals_host(pg, "", http=f"rooms_redis {redis.url}; rooms_history session:* size=2000;", database="redis_down", name=f"host {n}", locations=NO_API) for n in (1, 2)]
         room = new_room()
         with watch(room, *hosts) as pages:
             n = 0

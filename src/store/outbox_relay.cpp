@@ -49,7 +49,7 @@ struct OutboxRelay::Row {
     std::string key;
     std::string event;   // as a body of /publish; also what "the same body" means for the key
     std::string body;    // up to its offset
-    std::string reason;  // unfit
+    std::string reason;  // unfit, or left
     std::optional<ApprovalStatus> told;
     std::int64_t late_ms = 0;
     State state = State::waits;
@@ -213,7 +213,10 @@ void OutboxRelay::on_answers(Batch& batch, std::span<const PublishAnswer> answer
                 row.state = Row::State::unfit;
                 row.reason = answer.reason;
                 break;
-            case PublishStatus::unavailable: row.state = Row::State::left; break;
+            case PublishStatus::unavailable:
+                row.state = Row::State::left;
+                row.reason = answer.reason;
+                break;
         }
     }
 }
@@ -255,6 +258,7 @@ void OutboxRelay::commit(std::shared_ptr<Batch> batch) {
         if (batch != nullptr && outcome.good() && !batch->failed) {
             complained_ = false;
             count(*batch);
+            note_left(*batch);
             again_ = again_ || (batch->full && batch->count(Row::State::left) == 0);
         }
         if (again_ && !stopped_) take();
@@ -266,6 +270,17 @@ void OutboxRelay::count(const Batch& batch) {
     for (const Row& row : batch.rows) {
         if (row.state == Row::State::unfit) meter_.on_outbox_refused();
         if (row.state == Row::State::published && row.told) meter_.on_approval_told(*row.told, row.late_ms);
+    }
+}
+
+// Once, until nothing is left: they wait for Redis, or for places in the zone.
+void OutboxRelay::note_left(const Batch& batch) {
+    const auto left = std::find_if(batch.rows.begin(), batch.rows.end(),
+                                   [](const Row& row) { return row.state == Row::State::left; });
+    if (left == batch.rows.end()) {
+        told_left_ = false;
+    } else if (!std::exchange(told_left_, true)) {
+        reactor_.log(LogLevel::warn, "events of the outbox wait: " + left->reason);
     }
 }
 

@@ -73,6 +73,7 @@ private:
     void commit(std::shared_ptr<Batch> batch);
     void count(const Batch& batch);
     void complain(const PgOutcome& outcome, const char* what = "read");
+    void note_left(const Batch& batch);
 
     Reactor& reactor_;
     Broker& broker_;
@@ -86,6 +87,7 @@ private:
     bool again_ = false;  // rung meanwhile
     bool stopped_ = false;
     bool complained_ = false;
+    bool told_left_ = false;
 };
 
 }  // namespace rooms
