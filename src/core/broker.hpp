@@ -91,6 +91,9 @@ public:
 
     virtual void publish(std::span<const PublishRequest> batch, PublishDone done) = 0;
 
+    // No publication with this key will come to the room again: the broker need not remember it.
+    virtual void forget(std::string_view /*room*/, std::string_view /*key*/) {}
+
     // Adds one connection of `user` to the room. When `done` runs, `room.cursor` is the position from
     // which the connection is live: everything newer will come through the sink.
     virtual void subscribe(Room& room, std::string_view user, std::optional<Position> since,

@@ -25,6 +25,7 @@ public:
     ZoneBroker(Zone& zone, unsigned slot, RoomSink& sink, std::function<void()> work);
 
     void publish(std::span<const PublishRequest> batch, PublishDone done) override;
+    void forget(std::string_view room, std::string_view key) override { zone_.forget(room, key); }
     void subscribe(Room& room, std::string_view user, std::optional<Position> since,
                    SubscribeDone done) override;
     void unsubscribe(Room& room, std::string_view user) override;

@@ -259,6 +259,9 @@ void OutboxRelay::commit(std::shared_ptr<Batch> batch) {
             complained_ = false;
             count(*batch);
             note_left(*batch);
+            for (const Row& row : batch->rows) {
+                if (row.state == Row::State::published) broker_.forget(row.room, row.key);
+            }
             again_ = again_ || (batch->full && batch->count(Row::State::left) == 0);
         }
         if (again_ && !stopped_) take();

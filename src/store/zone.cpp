@@ -30,6 +30,13 @@ std::uint64_t hash_room(const ZoneView& v, std::string_view room) {
     return hash_of(v.header->seed, room).low;
 }
 
+Hash128 id_of(const ZoneView& v, std::string_view room, std::string_view key) {
+    Hasher hasher(v.header->seed);
+    hasher.add(room);
+    hasher.add(key);
+    return hasher.finish();
+}
+
 std::uint32_t find_room(const ZoneView& v, std::string_view room) {
     return good_name(room) ? room_find(v, room, hash_room(v, room)) : kZoneNone;
 }
@@ -53,11 +60,8 @@ ZoneAnswer publish_one(const ZoneView& v, const ZonePublication& publication, st
 
     LogRecord record;
     if (!publication.key.empty()) {
-        Hasher hasher(v.header->seed);
-        hasher.add(name);
-        hasher.add(publication.key);
         record.flags |= LogRecord::has_id;
-        record.id = hasher.finish();
+        record.id = id_of(v, name, publication.key);
         const std::string_view print = publication.fingerprint;
         record.body = hash_of(v.header->seed, print.empty() ? publication.body : print);
         if (const IdEntry* first = id_find(v, record.id, now_ms)) {
@@ -151,6 +155,11 @@ void Zone::publish(std::span<const ZonePublication> batch, std::int64_t now_ms, 
         answers = answers.subspan(count);
     }
     ring |= take_rings();
+}
+
+void Zone::forget(std::string_view room, std::string_view key) {
+    Locked lock(*this);
+    if (lock) id_forget(view_, id_of(view_, room, key));
 }
 
 std::size_t Zone::max_body() const { return log_max_body(view_); }

@@ -40,6 +40,8 @@ public:
     // ORs into `ring` the slots to be rung (take_rings() included).
     void publish(std::span<const ZonePublication> batch, std::int64_t now_ms, std::span<ZoneAnswer> answers,
                  SlotMask& ring);
+    // No publication with this key will come again.
+    void forget(std::string_view room, std::string_view key);
     [[nodiscard]] std::size_t max_body() const;
 
     // Members. One leave per join that was ok.

@@ -41,6 +41,13 @@ const IdEntry* id_find(const ZoneView& v, const Hash128& id, std::int64_t now_ms
     return nullptr;
 }
 
+void id_forget(const ZoneView& v, const Hash128& id) {
+    for (std::uint32_t index = bucket(v, id.low); index != kZoneNone; index = v.ids[index].next) {
+        IdEntry& found = v.ids[index];
+        if (found.id[0] == id.low && found.id[1] == id.high) found.ms = 0;  // old, by any clock
+    }
+}
+
 bool id_make_place(const ZoneView& v, std::int64_t now_ms) {
     ZoneHeader& header = *v.header;
     const std::uint64_t next = header.ids_next.load(std::memory_order_relaxed);

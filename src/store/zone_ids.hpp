@@ -20,6 +20,9 @@ namespace rooms::zone {
 // REQUIRES: id_make_place() was true when the record was written.
 void id_apply(const ZoneView& v, const LogRecord& record);
 
+// The id will not come again: its place is free once those before it are.
+void id_forget(const ZoneView& v, const Hash128& id);
+
 // Derived data.
 void id_link(const ZoneView& v, std::uint64_t number);
 

@@ -293,6 +293,22 @@ void a_full_table_of_young_ids_refuses_ids_and_nothing_else(void**) {
     assert_whole(zone);
 }
 
+void ids_that_are_forgotten_make_place(void**) {
+    SharedZone shared(Zone::min_size());
+    Zone& zone = shared.zone;
+    const std::uint64_t cap = zone.usage(kNow).ids_cap;
+    for (std::uint64_t i = 0; i < 5 * cap; ++i) {
+        const std::string key = std::to_string(i);
+        assert_int_equal(publish(zone, "r:1", "x", key, kNow).status, ZoneStatus::ok);
+        assert_int_equal(publish(zone, "r:1", "x", key, kNow).status, ZoneStatus::duplicate);
+        zone.forget("r:1", key);
+        zone.forget("r:1", "never seen");
+        zone.forget("r:2", key);
+    }
+    assert_int_equal(publish(zone, "r:1", "x", "0", kNow).status, ZoneStatus::ok);
+    assert_whole(zone);
+}
+
 void a_clock_set_back_does_not_block_ids(void**) {
     SharedZone shared(Zone::min_size());
     Zone& zone = shared.zone;
@@ -402,6 +418,7 @@ int main() {
         cmocka_unit_test(a_repeated_key_gets_the_first_answer_and_publishes_nothing),
         cmocka_unit_test(the_fingerprint_decides_what_the_same_body_is),
         cmocka_unit_test(a_full_table_of_young_ids_refuses_ids_and_nothing_else),
+        cmocka_unit_test(ids_that_are_forgotten_make_place),
         cmocka_unit_test(a_clock_set_back_does_not_block_ids),
         cmocka_unit_test(a_full_room_table_reclaims_only_what_is_over),
         cmocka_unit_test(leaving_empty_rooms_frees_a_full_table_at_once),
