@@ -12,7 +12,7 @@ begin
     end if;
 end $$;
 drop function if exists rooms_finish_outbox(bigint[], bigint[], text[]);
-drop function if exists rooms_take_outbox(integer);
+drop function if exists rooms_take_outbox(integer, text[]);
 drop table if exists rooms_outbox;
 drop function if exists rooms_ring_outbox();
 do $$ begin

@@ -19,7 +19,7 @@ create table if not exists rooms_outbox (
         check (octet_length(type) between 1 and 128 and type !~ '[[:cntrl:]]'),
     data jsonb not null default '{}'
         constraint rooms_outbox_data_check
-        check (jsonb_typeof(data) = 'object'),
+        check (jsonb_typeof(data) = 'object' and octet_length(data::text) <= 1048576),
     -- The key and the age are made of it: 'infinity' would stop everybody's events.
     created_at timestamptz not null default clock_timestamp()
         constraint rooms_outbox_created_at_check
@@ -47,30 +47,40 @@ create trigger rooms_ring_outbox after insert on rooms_outbox
 
 -- Called in a transaction that ends with rooms_finish_outbox: who takes is alone until the commit, so that
 -- the order holds with any number of hosts. No row: there is none, or another host is at it.
+-- `without` are rooms whose events have to wait. Ends early where much has been read.
 --   status, late_ms   of an event that tells of an approval's end, what it tells; late: since the deadline
-create or replace function rooms_take_outbox(most integer)
+create or replace function rooms_take_outbox(most integer, without text[] default '{}')
 returns table (id bigint, key text, room text, type text, data text, status text, late_ms bigint)
 language plpgsql security definer set search_path from current set timezone = 'UTC' as $$
+declare
+    one record;
+    octets bigint := 0;
 begin
     if not pg_try_advisory_xact_lock(hashtext('rooms_outbox'), hashtext(current_schema())) then
         return;
     end if;
-    return query
-        select o.id, format('outbox:%s:%s', o.id, (extract(epoch from o.created_at) * 1000000)::bigint),
-            o.room, o.type, o.data::text, told.status,
-            case when told.status = 'timeout' and o.data ->> 'expiresAt' ~ '^[0-9]{1,15}$' then
-                (extract(epoch from clock_timestamp()) * 1000)::bigint - (o.data ->> 'expiresAt')::bigint end
-        from rooms_outbox o
-        left join lateral (
-            select o.data ->> 'status' as status
-            where o.type = 'approval:resolved'
-                and o.data ->> 'id' = format('approval:%s:%s', o.data ->> 'approvalId', o.data ->> 'status')
-        ) told on true
-        where o.refused is null
+    for one in
+        select o.* from rooms_outbox o
+        where o.refused is null and o.room <> all (without)
         order by o.id
-        limit most;
+        limit most
+    loop
+        id := one.id;
+        key := format('outbox:%s:%s', one.id, (extract(epoch from one.created_at) * 1000000)::bigint);
+        room := one.room;
+        type := one.type;
+        data := one.data::text;
+        status := case when one.type = 'approval:resolved' and one.data ->> 'id'
+                = format('approval:%s:%s', one.data ->> 'approvalId', one.data ->> 'status')
+            then one.data ->> 'status' end;
+        late_ms := case when status = 'timeout' and one.data ->> 'expiresAt' ~ '^[0-9]{1,15}$' then
+            (extract(epoch from clock_timestamp()) * 1000)::bigint - (one.data ->> 'expiresAt')::bigint end;
+        return next;
+        octets := octets + octet_length(data);
+        exit when octets > 262144;
+    end loop;
 end $$;
-comment on function rooms_take_outbox(integer) is 'rooms: what waits in the outbox, oldest first';
+comment on function rooms_take_outbox(integer, text[]) is 'rooms: what waits in the outbox, oldest first';
 
 create or replace function rooms_finish_outbox(published bigint[], unfit bigint[], reasons text[])
 returns void
@@ -84,7 +94,7 @@ comment on function rooms_finish_outbox(bigint[], bigint[], text[]) is
     'rooms: what has been published is deleted; what can never be keeps the reason';
 
 revoke all on function rooms_ring_outbox() from public;
-revoke all on function rooms_take_outbox(integer) from public;
+revoke all on function rooms_take_outbox(integer, text[]) from public;
 revoke all on function rooms_finish_outbox(bigint[], bigint[], text[]) from public;
 
 insert into rooms_migrations (name) values ('0002_create_outbox') on conflict do nothing;

@@ -47,11 +47,18 @@ begin
     if new.status is not distinct from old.status then
         if new.status = 'pending' then
             new.expires_at := coalesce(new.expires_at, old.expires_at);
+            -- One that is overdue has ended, though no sweep has come by yet.
+            if new.expires_at <> old.expires_at and moment >= old.expires_at then
+                raise exception 'approval "%" expired at %', old.id, old.expires_at using errcode = 'RM410';
+            end if;
             new.warn_at := rooms_approval_warning(new.expires_at, moment);
         end if;
         return new;
     end if;
-    if old.status <> 'pending' then
+    if new.status is null then
+        raise exception 'the status of approval "%" cannot be null', old.id using errcode = 'not_null_violation';
+    end if;
+    if old.status is distinct from 'pending' then
         raise exception 'approval "%" is % already', old.id, old.status using errcode = 'RM409';
     end if;
     new.expires_at := old.expires_at;
@@ -144,7 +151,7 @@ create trigger rooms_before_approval_update before update on hitl_approvals
     execute function rooms_before_approval_update();
 drop trigger if exists rooms_after_approval_update on hitl_approvals;
 create trigger rooms_after_approval_update after update on hitl_approvals
-    for each row when (old.status <> new.status
+    for each row when (old.status is distinct from new.status
         or (new.status = 'pending' and old.expires_at <> new.expires_at))
     execute function rooms_after_approval_update();
 drop trigger if exists rooms_ring_approval_insert on hitl_approvals;

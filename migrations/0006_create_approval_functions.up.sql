@@ -178,8 +178,10 @@ declare
     moment timestamptz := clock_timestamp();
     from_deadline timestamptz := '-infinity';
     sessions text[] := array[session];
-    shown json[];
+    shown json[] := '{}';
     last text;
+    octets bigint := 0;
+    one record;
 begin
     if after is not null then
         select coalesce(a.expires_at, 'infinity') into from_deadline from hitl_approvals a where a.id = after;
@@ -191,29 +193,36 @@ begin
     if session is null and tenant is not null then
         sessions := array(select s.id from hitl_sessions s where s.tenant_id = tenant);
     end if;
-    select array_agg(rooms_approval_json(to_jsonb(b)) order by page.deadline, page.id),
-        (array_agg(page.id order by page.deadline desc, page.id desc))[1]
-    into shown, last
-    from (
-        select a.id, coalesce(a.expires_at, 'infinity') as deadline
-        from hitl_approvals a
-        where (session is null and tenant is null or a.session_id = any (sessions))
-            and (tenant is null or rooms_tenant_of(to_jsonb(a)) = tenant)
-            and (wanted is null or wanted not in ('pending', 'timeout') and a.status = wanted
-                or wanted = 'pending' and a.status = 'pending' and (a.expires_at > moment or a.expires_at is null)
-                or wanted = 'timeout' and (a.status = 'timeout' or a.status = 'pending' and a.expires_at <= moment))
-            and (after is null or (coalesce(a.expires_at, 'infinity'), a.id) > (from_deadline, after))
-        order by coalesce(a.expires_at, 'infinity'), a.id
-        limit most
-    ) page
-    join hitl_approvals b on b.id = page.id;
+    -- Ends early where contexts are large.
+    for one in
+        select to_jsonb(b) as approval, page.id
+        from (
+            select a.id, coalesce(a.expires_at, 'infinity') as deadline
+            from hitl_approvals a
+            where (session is null and tenant is null or a.session_id = any (sessions))
+                and (tenant is null or rooms_tenant_of(to_jsonb(a)) = tenant)
+                and (wanted is null or wanted not in ('pending', 'timeout') and a.status = wanted
+                    or wanted = 'pending' and a.status = 'pending' and (a.expires_at > moment or a.expires_at is null)
+                    or wanted = 'timeout' and (a.status = 'timeout' or a.status = 'pending' and a.expires_at <= moment))
+                and (after is null or (coalesce(a.expires_at, 'infinity'), a.id) > (from_deadline, after))
+            order by coalesce(a.expires_at, 'infinity'), a.id
+            limit most
+        ) page
+        join hitl_approvals b on b.id = page.id
+        order by page.deadline, page.id
+    loop
+        shown := shown || rooms_approval_json(one.approval);
+        last := one.id;
+        octets := octets + octet_length(shown[cardinality(shown)]::text);
+        exit when octets > 1048576;
+    end loop;
     outcome := 'found';
-    approval := json_build_object('approvals', coalesce(to_json(shown), '[]'::json),
-        'next', case when cardinality(shown) = most then last end);
+    approval := json_build_object('approvals', to_json(shown),
+        'next', case when cardinality(shown) = most or octets > 1048576 then last end);
 end $$;
 comment on function rooms_list_approvals(text, text, text, integer, text) is 'rooms: GET /approvals';
 
--- created, exists (nothing is changed), no_session, past, too_long
+-- created, exists (nothing is changed), no_session, past, too_long, too_large (the context)
 create or replace function rooms_create_approval(new_id text, session text, tenant text, wanted text, details text,
     timeout_s double precision, deadline_ms bigint, out outcome text, out approval json)
 language plpgsql security definer set search_path from current set timezone = 'UTC' as $$
@@ -248,6 +257,10 @@ begin
     deadline := case when deadline_ms is not null then to_timestamp(deadline_ms / 1000.0)
                      else moment + coalesce(make_interval(secs => timeout_s),
                                             rooms_approval_timeout(owner, wanted)) end;
+    if octet_length(details::jsonb::text) > 524288 then
+        outcome := 'too_large';
+        return;
+    end if;
     new_id := coalesce(new_id, gen_random_uuid()::text);
     if exists (select from pg_attribute where attrelid = 'hitl_approvals'::regclass
                and attname = 'tenant_id' and not attisdropped) then

@@ -64,6 +64,16 @@ std::size_t end_of_quoted(std::string_view text, std::size_t at) {
     return at;
 }
 
+bool has_dot_segment(std::string_view path) {
+    while (!path.empty()) {
+        const std::size_t end = path.find('/');
+        const std::string_view segment = path.substr(0, end);
+        if (segment == "." || segment == "..") return true;
+        path = end == path.npos ? std::string_view() : path.substr(end + 1);
+    }
+    return false;
+}
+
 }  // namespace
 
 Result<LookupText> compile_sql(std::string_view text, const VariableResolver& resolve) {
@@ -111,11 +121,14 @@ std::string sql_text(const LookupText& sql) {
     return text;
 }
 
-std::string uri_text(const LookupText& uri, std::span<const std::string> values) {
+std::optional<std::string> uri_text(const LookupText& uri, std::span<const std::string> values) {
     constexpr char kHex[] = "0123456789ABCDEF";
     std::string text = uri.literals.front();
     for (std::size_t i = 1; i < uri.literals.size(); ++i) {
-        for (const char c : i <= values.size() ? values[i - 1] : std::string()) {
+        const std::string value = i <= values.size() ? values[i - 1] : std::string();
+        // nginx decodes %2F in a path before it looks for dot segments.
+        if (text.find('?') == text.npos && value.find('/') != value.npos) return std::nullopt;
+        for (const char c : value) {
             if (is_alpha(c) || is_digit(c) || c == '-' || c == '.' || c == '_' || c == '~') {
                 text += c;
                 continue;
@@ -127,6 +140,8 @@ std::string uri_text(const LookupText& uri, std::span<const std::string> values)
         }
         text += uri.literals[i];
     }
+    if (!uri.parameters.empty() && has_dot_segment(std::string_view(text).substr(0, text.find('?'))))
+        return std::nullopt;
     return text;
 }
 

@@ -4,6 +4,7 @@
 // Compiled when the configuration is read; owned by the rules.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -26,7 +27,8 @@ struct LookupText {
 
 // "select 1 from t where id = $1"
 [[nodiscard]] std::string sql_text(const LookupText& sql);
-// With values in place, each byte but letters, digits and -._~ escaped (RFC 3986 section 2.3).
-[[nodiscard]] std::string uri_text(const LookupText& uri, std::span<const std::string> values);
+// With values in place, each byte but letters, digits and -._~ escaped (RFC 3986 section 2.3). Nothing where
+// a value would lead to another place: a `/` in the path, or a segment of it that is all dots.
+[[nodiscard]] std::optional<std::string> uri_text(const LookupText& uri, std::span<const std::string> values);
 
 }  // namespace rooms

@@ -17,7 +17,8 @@
 namespace rooms {
 namespace {
 
-constexpr ngx_uint_t kGone = 410;  // nginx has no name for it
+constexpr ngx_uint_t kGone = 410;  // nginx has no names for these
+constexpr ngx_uint_t kUnprocessable = 422;
 
 void count(Counter counter) {
     if (Worker* worker = Worker::get()) worker->count(counter);
@@ -79,6 +80,12 @@ ngx_int_t answer_ended(ngx_http_request_t* r, ngx_uint_t status, std::string_vie
     return answer_json(r, status, json);
 }
 
+void log_failure(ngx_http_request_t* r, const ApprovalAnswer& answer) {
+    count(Counter::approval_unavailable);
+    const ngx_str_t why = ngx_view(answer.reason);
+    ngx_log_error(NGX_LOG_WARN, r->connection->log, 0, "rooms: approval request failed: %V", &why);
+}
+
 ngx_int_t respond(ngx_http_request_t* r, const ApprovalAnswer& answer) {
     switch (answer.outcome) {
         case ApprovalOutcome::created: return answer_json(r, NGX_HTTP_CREATED, answer.json);
@@ -98,13 +105,23 @@ ngx_int_t respond(ngx_http_request_t* r, const ApprovalAnswer& answer) {
             return refuse(r, "bad_field", "after: there is no approval with this id");
         case ApprovalOutcome::bad_value:
             return refuse(r, "bad_field", "the store cannot hold a value: " + std::string(answer.reason));
+        case ApprovalOutcome::too_large:
+            count(Counter::approval_bad);
+            return answer_error(r, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE, "too_large",
+                                "context has more than 512 KiB, written out");
+        case ApprovalOutcome::refused:
+            log_failure(r, answer);
+            return answer_error(r, kUnprocessable, "refused",
+                                "the store's own rules forbid it: the server's error log has its words");
+        case ApprovalOutcome::busy:
+            log_failure(r, answer);
+            return answer_error(r, NGX_HTTP_SERVICE_UNAVAILABLE, "unavailable",
+                                "the approvals' store is busy: it was not carried out");
         case ApprovalOutcome::resolved: return answer_ended(r, NGX_HTTP_CONFLICT, "resolved", answer);
         case ApprovalOutcome::expired: return answer_ended(r, kGone, "expired", answer);
         case ApprovalOutcome::unavailable: break;
     }
-    count(Counter::approval_unavailable);
-    const ngx_str_t why = ngx_view(answer.reason);
-    ngx_log_error(NGX_LOG_WARN, r->connection->log, 0, "rooms: approval request failed: %V", &why);
+    log_failure(r, answer);
     // What happened is for the log: the texts of a database are not for others.
     return answer_error(r, NGX_HTTP_SERVICE_UNAVAILABLE, "unavailable",
                         "the approvals' store did not answer: whether it was carried out is not known");

@@ -195,6 +195,9 @@ ngx_int_t postconfiguration(ngx_conf_t* cf) {
         auto* core = static_cast<ngx_http_core_main_conf_t*>(
             ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module));
         if (!check_variables(cf, *main) || !check_stores(cf, *main)) return NGX_ERROR;
+        // Approvals end, and rows are published, also where no location is ours.
+        main->used = main->used || main->approvals || (main->postgres != nullptr && main->outbox);
+        main->reads_tokens = main->reads_tokens || main->used;
         if (!main->reads_tokens) return NGX_OK;
         main->token_arguments.emplace_back("token");
         std::sort(main->token_arguments.begin(), main->token_arguments.end());

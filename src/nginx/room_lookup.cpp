@@ -37,14 +37,15 @@ void RoomLookup::run(const LookupRule& rule, std::vector<std::string> values, Do
 }
 
 void RoomLookup::run_request(const LookupRule& rule, const std::vector<std::string>& values, Done done) {
+    const auto uri = uri_text(rule.text, values);
+    if (!uri) return done(Answer::no);
     std::erase_if(requests_, [](const auto& request) { return request->over(); });
     std::unique_ptr<InnerRequest> request;
     if (requests_.size() < kMaxRequests) {
-        request =
-            InnerRequest::start(reactor_, server_, uri_text(rule.text, values), [done](unsigned status) {
-                if (status >= 200 && status < 300) return done(Answer::yes);
-                done(status == 401 || status == 403 ? Answer::no : Answer::unavailable);
-            });
+        request = InnerRequest::start(reactor_, server_, *uri, [done](unsigned status) {
+            if (status >= 200 && status < 300) return done(Answer::yes);
+            done(status == 401 || status == 403 ? Answer::no : Answer::unavailable);
+        });
     }
     if (request == nullptr) return done(Answer::unavailable);
     requests_.push_back(std::move(request));

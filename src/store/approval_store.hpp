@@ -22,10 +22,13 @@ enum class ApprovalOutcome : std::uint8_t {
     no_session,
     past,         // the deadline asked for
     too_long,     // beyond rooms_approvals max=
+    too_large,    // the context
     bad_after,    // there is none with the id in `after`
     resolved,     // it ended otherwise before
     expired,      // its deadline had come
     bad_value,    // the store cannot hold it: `reason`
+    refused,      // the store's own rules forbid it: not carried out, and trying again does not help
+    busy,         // not carried out; trying again may help
     unavailable,  // whether it was carried out is unknown
 };
 

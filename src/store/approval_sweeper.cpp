@@ -87,7 +87,7 @@ void ApprovalSweeper::sweep() {
     begun_ms_ = reactor_.now_ms();
     const bool report = begun_ms_ >= report_ms_;
     if (report) report_ms_ = begun_ms_ + kReportMs;
-    link_.run(kSweep, {std::to_string(kBatch), report ? "t" : "f"},
+    link_.run(kSweep, {std::to_string(batch_), report ? "t" : "f"},
               [this, report](const PgOutcome& outcome) { on_swept(outcome, report); });
 }
 
@@ -96,10 +96,14 @@ void ApprovalSweeper::on_swept(const PgOutcome& outcome, bool report) {
     sweeping_ = false;
     if (!outcome.good()) {
         complain(outcome);
-        if (!stopped_) timer_->arm(kTickMs);
+        // Fewer may get through where many took too long.
+        const bool fewer = batch_ > 1;
+        batch_ = std::max<std::size_t>(1, batch_ / 2);
+        if (!stopped_) timer_->arm(fewer ? kApartMs : kTickMs);
         return;
     }
     if (configured_) complained_ = false;
+    batch_ = std::min(kBatch, batch_ * 2);
     const PgRows& rows = outcome.rows;
     meter_.on_sweep(reactor_.now_ms() - begun_ms_);
     if (report) meter_.on_report({count_of(rows, kPending), count_of(rows, kDepth), count_of(rows, kAgeMs)});

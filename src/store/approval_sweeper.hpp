@@ -55,6 +55,7 @@ private:
     const std::function<void()> on_outbox_;
     PgLink link_;
     std::unique_ptr<Timer> timer_;
+    std::size_t batch_ = kBatch;  // of the next sweep
     std::uint64_t begun_ms_ = 0;
     std::uint64_t report_ms_ = 0;  // when the next report is due
     bool configured_ = false;      // the store knows our times

@@ -14,7 +14,7 @@ namespace {
 
 constexpr PgStatement kListen = {"outbox_listen", "listen rooms_outbox"};
 constexpr PgStatement kBegin = {"outbox_begin", "begin"};
-constexpr PgStatement kTake = {"outbox_take", "select * from rooms_take_outbox($1)"};
+constexpr PgStatement kTake = {"outbox_take", "select * from rooms_take_outbox($1, $2::text[])"};
 constexpr PgStatement kFinish = {"outbox_finish",
                                  "select rooms_finish_outbox($1::bigint[], $2::bigint[], $3::text[])"};
 constexpr PgStatement kCommit = {"outbox_commit", "commit"};
@@ -58,7 +58,8 @@ struct OutboxRelay::Row {
 struct OutboxRelay::Batch {
     std::vector<Row> rows;
     std::vector<std::size_t> wave;  // of rows, in what the broker has
-    bool full = false;
+    std::uint64_t begun_ms = 0;
+    bool full = false;    // there may be more
     bool failed = false;  // published, but not deleted: it comes again
 
     [[nodiscard]] std::size_t count(Row::State state) const {
@@ -96,6 +97,8 @@ void OutboxRelay::on_up() {
 void OutboxRelay::on_down(std::string_view) {
     timer_->disarm();
     batch_.reset();  // its rows come again
+    more_ = false;
+    left_.clear();
     state_ = State::resting;
 }
 
@@ -105,7 +108,7 @@ void OutboxRelay::on_notification(std::string_view, std::string_view) { ring(); 
 void OutboxRelay::tick() {
     timer_->arm(kTickMs);
     if (state_ != State::resting) return;
-    link_.run(kTake, {"1"}, [this](const PgOutcome& outcome) {
+    link_.run(kTake, {"1", "{}"}, [this](const PgOutcome& outcome) {
         if (outcome.kind == PgOutcome::Kind::refused) complain(outcome);
         if (outcome.good() && !outcome.rows.empty()) ring();
     });
@@ -114,14 +117,26 @@ void OutboxRelay::tick() {
 void OutboxRelay::ring() {
     if (stopped_ || !link_.up()) return;
     again_ = true;
-    if (state_ == State::resting) take();
+    if (state_ == State::resting) rest();
+}
+
+// No batch is under way: the next one, if there is a reason.
+void OutboxRelay::rest() {
+    if (stopped_) return;
+    if (more_ && left_.size() < kMaxLeft) return take();
+    if (!std::exchange(again_, false)) return;
+    left_.clear();
+    take();
 }
 
 void OutboxRelay::take() {
-    again_ = false;
+    more_ = false;
     state_ = State::taking;
+    std::string without;
+    for (const std::string& room : left_) append_element(without, room);
     link_.run(kBegin, {}, nullptr);
-    link_.run(kTake, {std::to_string(kBatch)}, [this](const PgOutcome& outcome) { on_taken(outcome); });
+    link_.run(kTake, {std::to_string(kBatch), closed(std::move(without))},
+              [this](const PgOutcome& outcome) { on_taken(outcome); });
 }
 
 void OutboxRelay::on_taken(const PgOutcome& outcome) {
@@ -130,9 +145,14 @@ void OutboxRelay::on_taken(const PgOutcome& outcome) {
     if (outcome.good() && outcome.rows.empty()) complained_ = false;
     if (outcome.rows.empty()) return commit(nullptr);
     auto batch = std::make_shared<Batch>();
-    batch->full = outcome.rows.size() == kBatch;
+    batch->begun_ms = reactor_.now_ms();
     batch->rows.resize(outcome.rows.size());
-    for (std::size_t i = 0; i < batch->rows.size(); ++i) prepare(batch->rows[i], outcome.rows, i);
+    std::size_t octets = 0;
+    for (std::size_t i = 0; i < batch->rows.size(); ++i) {
+        prepare(batch->rows[i], outcome.rows, i);
+        octets += outcome.rows.text(i, kData).size();
+    }
+    batch->full = batch->rows.size() == kBatch || octets > kBatchOctets;
     state_ = State::publishing;
     batch_ = batch;
     fault_point("outbox:taken");
@@ -167,7 +187,10 @@ void OutboxRelay::publish(const std::shared_ptr<Batch>& batch) {
     // The broker may answer in the call, and then the loop goes on, or later, and then the callback does.
     for (;;) {
         const std::vector<PublishRequest> requests = next_wave(*batch);
-        if (requests.empty()) return finish(batch);
+        // The transaction must not stay open for long: what has not been sent comes with the next one.
+        const bool late = reactor_.now_ms() - batch->begun_ms > kBatchMs;
+        if (late && !requests.empty()) batch->full = true;
+        if (late || requests.empty()) return finish(batch);
         auto call = std::make_shared<Call>();
         broker_.publish(requests, [this, call, kept = std::weak_ptr<Batch>(batch)](
                                       std::span<const PublishAnswer> answers) {
@@ -253,7 +276,7 @@ void OutboxRelay::commit(std::shared_ptr<Batch> batch) {
         fault_point("outbox:committed");
         state_ = State::resting;
         batch_.reset();
-        // What is left waits for the next ring: it would be tried again at once. So does all of a batch
+        // What is left waits for the next ring, and other rooms do not wait for it. So does all of a batch
         // that could not be deleted: Postgres calls it good to commit what has failed, and rolls it back.
         if (batch != nullptr && outcome.good() && !batch->failed) {
             complained_ = false;
@@ -261,10 +284,11 @@ void OutboxRelay::commit(std::shared_ptr<Batch> batch) {
             note_left(*batch);
             for (const Row& row : batch->rows) {
                 if (row.state == Row::State::published) broker_.forget(row.room, row.key);
+                if (row.state == Row::State::left) left_.insert(row.room);
             }
-            again_ = again_ || (batch->full && batch->count(Row::State::left) == 0);
+            more_ = batch->full;
         }
-        if (again_ && !stopped_) take();
+        rest();
     });
 }
 

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -44,7 +45,10 @@ public:
     [[nodiscard]] bool up() const { return link_.up(); }
 
 private:
-    static constexpr std::size_t kBatch = 200;  // a turn of the event loop must stay short
+    static constexpr std::size_t kBatch = 200;               // a turn of the event loop must stay short
+    static constexpr std::size_t kBatchOctets = 256 * 1024;  // rooms_take_outbox ends beyond it
+    static constexpr std::uint64_t kBatchMs = 1000;          // so long a transaction may wait for the broker
+    static constexpr std::size_t kMaxLeft = 1000;            // rooms
     static constexpr std::uint64_t kTickMs = 1000;
 
     struct Row;
@@ -62,6 +66,7 @@ private:
     void on_notification(std::string_view channel, std::string_view payload) override;
 
     void tick();
+    void rest();
     void take();
     void on_taken(const PgOutcome& outcome);
     static void prepare(Row& row, const PgRows& rows, std::size_t index);
@@ -84,7 +89,9 @@ private:
     std::unique_ptr<Timer> timer_;
     std::shared_ptr<Batch> batch_;  // while publishing and ending
     State state_ = State::resting;
-    bool again_ = false;  // rung meanwhile
+    bool again_ = false;          // rung meanwhile
+    bool more_ = false;           // the last batch was not all
+    std::set<std::string> left_;  // rooms that the broker does not take now, since the last ring
     bool stopped_ = false;
     bool complained_ = false;
     bool told_left_ = false;

@@ -31,16 +31,24 @@ constexpr struct {
     {"exists", ApprovalOutcome::exists},       {"done", ApprovalOutcome::done},
     {"not_found", ApprovalOutcome::not_found}, {"no_session", ApprovalOutcome::no_session},
     {"past", ApprovalOutcome::past},           {"too_long", ApprovalOutcome::too_long},
-    {"bad_after", ApprovalOutcome::bad_after}, {"resolved", ApprovalOutcome::resolved},
-    {"expired", ApprovalOutcome::expired},
+    {"too_large", ApprovalOutcome::too_large}, {"bad_after", ApprovalOutcome::bad_after},
+    {"resolved", ApprovalOutcome::resolved},   {"expired", ApprovalOutcome::expired},
 };
+
+// PostgreSQL manual, appendix A: data exceptions (a NUL in the context, which JSON allows and jsonb does
+// not); what passes by itself (deadlocks, locks, time, resources); all else is somebody's decision.
+ApprovalOutcome outcome_of(std::string_view sqlstate) {
+    if (sqlstate.starts_with("22")) return ApprovalOutcome::bad_value;
+    for (const std::string_view passing : {"40", "53", "55", "57"}) {
+        if (sqlstate.starts_with(passing)) return ApprovalOutcome::busy;
+    }
+    return ApprovalOutcome::refused;
+}
 
 ApprovalAnswer answer_of(const PgOutcome& outcome, const std::string& fault) {
     ApprovalAnswer answer;
     answer.reason = fault;
-    // Class 22: data exception, such as a NUL in the context, which JSON allows and jsonb does not.
-    if (outcome.kind == PgOutcome::Kind::refused && outcome.sqlstate.starts_with("22"))
-        answer.outcome = ApprovalOutcome::bad_value;
+    if (outcome.kind == PgOutcome::Kind::refused) answer.outcome = outcome_of(outcome.sqlstate);
     if (!outcome.good()) return answer;
     const std::string_view text = outcome.rows.text(0, 0);
     for (const auto& known : kOutcomes) {
@@ -63,8 +71,14 @@ PgValue value(const std::optional<T>& number) {
 
 }  // namespace
 
+PgApprovals::~PgApprovals() {
+    if (open_ != 0) reactor_.hold(false);
+}
+
 void PgApprovals::run(const PgStatement& statement, std::vector<PgValue> values, ApprovalDone done) {
-    link_.run(statement, std::move(values), [done = std::move(done)](const PgOutcome& outcome) {
+    if (open_++ == 0) reactor_.hold(true);
+    link_.run(statement, std::move(values), [this, done = std::move(done)](const PgOutcome& outcome) {
+        if (--open_ == 0) reactor_.hold(false);
         done(answer_of(outcome, outcome.good() ? std::string() : pg_fault(outcome)));
     });
 }

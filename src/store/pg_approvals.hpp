@@ -15,7 +15,11 @@ namespace rooms {
 class PgApprovals final : public ApprovalStore, private PgLink::Handler {
 public:
     PgApprovals(Reactor& reactor, const PgTarget& target, std::function<void(bool up)> on_up)
-        : on_up_(std::move(on_up)), link_(reactor, target, "rooms api", *this) {}
+        : reactor_(reactor), on_up_(std::move(on_up)), link_(reactor, target, "rooms api", *this) {}
+
+    ~PgApprovals() override;
+    PgApprovals(const PgApprovals&) = delete;
+    PgApprovals& operator=(const PgApprovals&) = delete;
 
     void start() { link_.start(); }
 
@@ -33,6 +37,8 @@ private:
     void on_down(std::string_view) override { on_up_(false); }
     void on_notification(std::string_view, std::string_view) override {}
 
+    Reactor& reactor_;
+    std::size_t open_ = 0;  // requests that are owed an answer: the process waits for them
     const std::function<void(bool)> on_up_;
     PgLink link_;
 };

@@ -22,7 +22,7 @@ namespace {
 // The server gives up before we do, and says why.
 constexpr char kOptions[] =
     "-c statement_timeout=2500 -c lock_timeout=500 -c idle_in_transaction_session_timeout=5000 "
-    "-c timezone=UTC";
+    "-c timezone=UTC -c default_transaction_isolation=read\\ committed";
 
 // Unless the operator names others. A host that has vanished shows within seconds, as with Redis. GSS is
 // not asked for: its library waits for the network.

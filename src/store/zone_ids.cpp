@@ -9,6 +9,7 @@ namespace {
 
 // More than one, so that a table that was full at a busy hour empties itself later.
 constexpr int kDropAtOnce = 8;
+constexpr int kMoveAtOnce = 64;
 
 IdEntry& entry(const ZoneView& v, std::uint64_t number) { return v.ids[number % v.layout.ids_cap]; }
 
@@ -26,6 +27,7 @@ void drop_first(const ZoneView& v, std::uint64_t first) {
     fault_point("ids:before_drop");
     commit(v.header->ids_first, first + 1);
     fault_point("ids:after_drop");
+    if (v.ids[index].ms == 0) --v.header->ids_forgotten;
     std::uint32_t* link = &bucket(v, v.ids[index].id[0]);
     while (*link != index) link = &v.ids[*link].next;
     *link = v.ids[index].next;
@@ -44,16 +46,27 @@ const IdEntry* id_find(const ZoneView& v, const Hash128& id, std::int64_t now_ms
 void id_forget(const ZoneView& v, const Hash128& id) {
     for (std::uint32_t index = bucket(v, id.low); index != kZoneNone; index = v.ids[index].next) {
         IdEntry& found = v.ids[index];
-        if (found.id[0] == id.low && found.id[1] == id.high) found.ms = 0;  // old, by any clock
+        if (found.id[0] != id.low || found.id[1] != id.high || found.ms == 0) continue;
+        found.ms = 0;  // old, by any clock
+        ++v.header->ids_forgotten;
     }
 }
 
 bool id_make_place(const ZoneView& v, std::int64_t now_ms) {
     ZoneHeader& header = *v.header;
-    const std::uint64_t next = header.ids_next.load(std::memory_order_relaxed);
+    std::uint64_t next = header.ids_next.load(std::memory_order_relaxed);
     std::uint64_t first = header.ids_first.load(std::memory_order_relaxed);
     for (int n = 0; n < kDropAtOnce && first != next && old(entry(v, first), now_ms); ++n)
         drop_first(v, first++);
+    // In a full table the end of the row is where its first entry is: it moves there as it stands.
+    for (int n = 0; n < kMoveAtOnce && next - first == v.layout.ids_cap && header.ids_forgotten != 0; ++n) {
+        if (old(entry(v, first), now_ms)) {
+            drop_first(v, first++);
+            break;
+        }
+        commit(header.ids_next, ++next);
+        commit(header.ids_first, ++first);
+    }
     return next - first < v.layout.ids_cap;
 }
 

@@ -43,7 +43,8 @@ struct alignas(64) ZoneHeader {
     ZoneWord epochs;                      // lives given out
     std::uint64_t published, recoveries;  // for people to read: a crash may cost one
 
-    // Ids: entries first … next of an endless row, each at its number modulo the table.
+    // Ids: entries first … next of an endless row, each at its number modulo the table. One more than the
+    // table holds: the first was being moved to the end.
     ZoneWord ids_first, ids_next;  // COMMIT
 
     // Retirement of a slot's counters: slot + 1 while it goes on.
@@ -56,6 +57,7 @@ struct alignas(64) ZoneHeader {
     std::uint32_t room_hand;     // where the search for a reclaimable room goes on
     std::int64_t room_sweep_at;  // no search before this moment finds anything
     std::uint64_t members;
+    std::uint64_t ids_forgotten;  // still in the row
 
     ZoneWord retired[kZoneCounters];
     std::uint64_t retired_before[kZoneCounters];

@@ -72,7 +72,13 @@ void rebuild_tallies(const ZoneView& v) {
 void rebuild_ids(const ZoneView& v) {
     std::fill_n(v.id_buckets, v.layout.ids_cap, kZoneNone);
     const std::uint64_t next = load(v.header->ids_next);
-    for (std::uint64_t number = load(v.header->ids_first); number != next; ++number) id_link(v, number);
+    if (next - load(v.header->ids_first) > v.layout.ids_cap)
+        commit(v.header->ids_first, next - v.layout.ids_cap);
+    v.header->ids_forgotten = 0;
+    for (std::uint64_t number = load(v.header->ids_first); number != next; ++number) {
+        id_link(v, number);
+        if (v.ids[number % v.layout.ids_cap].ms == 0) ++v.header->ids_forgotten;
+    }
 }
 
 }  // namespace

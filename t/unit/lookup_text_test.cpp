@@ -30,7 +30,8 @@ std::string sql(std::string_view text) {
 std::string uri(std::string_view text, std::vector<std::string> values = {}) {
     seen.clear();
     const auto compiled = compile_uri(text, resolve);
-    return compiled ? uri_text(*compiled, values) : "wrong: " + compiled.error().message;
+    if (!compiled) return "wrong: " + compiled.error().message;
+    return uri_text(*compiled, values).value_or("elsewhere");
 }
 
 void variables_become_parameters(void**) {
@@ -60,8 +61,13 @@ void a_variable_that_would_be_text_is_refused(void**) {
 }
 
 void values_in_a_uri_are_escaped(void**) {
-    assert_string_equal(uri("/may/$a?t=$b&x=1", {"a b/../c", "\xc3\xa4&y=2#"}).c_str(),
-                        "/may/a%20b%2F..%2Fc?t=%C3%A4%26y%3D2%23&x=1");
+    assert_string_equal(uri("/may/$a?t=$b&x=$c", {"a b:c", "\xc3\xa4&y=2#", "../c"}).c_str(),
+                        "/may/a%20b%3Ac?t=%C3%A4%26y%3D2%23&x=..%2Fc");
+    for (const char* value : {"../x", "x/..", "a/b", ".", "..", "/"})
+        assert_string_equal(uri("/may/$a/x", {value}).c_str(), "elsewhere");
+    assert_string_equal(uri("/may/.$a", {"."}).c_str(), "elsewhere");
+    assert_string_equal(uri("/may/$a$b", {".", "."}).c_str(), "elsewhere");
+    assert_string_equal(uri("/may/$a", {"..."}).c_str(), "/may/...");
     assert_string_equal(uri("/may", {}).c_str(), "/may");
     assert_string_equal(uri("/$a$b", {"x"}).c_str(), "/x");
     assert_string_equal(uri("may").c_str(), "wrong: it must begin with \"/\"");

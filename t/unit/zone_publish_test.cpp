@@ -309,6 +309,25 @@ void ids_that_are_forgotten_make_place(void**) {
     assert_whole(zone);
 }
 
+// What one publisher's ids need must not cost another's that are done.
+void ids_that_are_kept_do_not_hold_back_those_that_are_forgotten(void**) {
+    SharedZone shared(Zone::min_size());
+    Zone& zone = shared.zone;
+    const std::uint64_t cap = zone.usage(kNow).ids_cap;
+    for (int i = 0; i < 20; ++i)
+        assert_int_equal(publish(zone, "r:1", "x", "kept " + std::to_string(i), kNow).status, ZoneStatus::ok);
+    for (std::uint64_t i = 0; i < 5 * cap; ++i) {
+        const std::string key = std::to_string(i);
+        assert_int_equal(publish(zone, "r:1", "x", key, kNow).status, ZoneStatus::ok);
+        zone.forget("r:1", key);
+        if (i % cap == 0) assert_whole(zone);
+    }
+    for (int i = 0; i < 20; ++i)
+        assert_int_equal(publish(zone, "r:1", "x", "kept " + std::to_string(i), kNow).status,
+                         ZoneStatus::duplicate);
+    assert_whole(zone);
+}
+
 void a_clock_set_back_does_not_block_ids(void**) {
     SharedZone shared(Zone::min_size());
     Zone& zone = shared.zone;
@@ -419,6 +438,7 @@ int main() {
         cmocka_unit_test(the_fingerprint_decides_what_the_same_body_is),
         cmocka_unit_test(a_full_table_of_young_ids_refuses_ids_and_nothing_else),
         cmocka_unit_test(ids_that_are_forgotten_make_place),
+        cmocka_unit_test(ids_that_are_kept_do_not_hold_back_those_that_are_forgotten),
         cmocka_unit_test(a_clock_set_back_does_not_block_ids),
         cmocka_unit_test(a_full_room_table_reclaims_only_what_is_over),
         cmocka_unit_test(leaving_empty_rooms_frees_a_full_table_at_once),
