@@ -4,13 +4,14 @@ Redis is away. What the scripts do by themselves: t/85."""
 import json
 import os
 import statistics
+import subprocess
 import sys
 import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from rooms import SCALE, http, jwt, tap, wait_until     # noqa: E402
-from rooms.nginx import Nginx                           # noqa: E402
-from rooms.page import open_page                        # noqa: E402
-from rooms.redis import Redis                           # noqa: E402
+from rooms import ROOT, SCALE, http, jwt, tap, wait_until       # noqa: E402
+from rooms.nginx import Nginx                                   # noqa: E402
+from rooms.page import open_page                                # noqa: E402
+from rooms.redis import Redis                                   # noqa: E402
 
 redis = Redis()
 made = 0
@@ -214,6 +215,17 @@ def _():
         before = looks()
         time.sleep(4)
         tap.ok(4 <= looks() - before <= 12, f"{looks() - before} looks of two hosts in four seconds")
+
+
+@tap.case("decisions raced against the deadline while a host is reloaded: each approval ends once and in time, told once, each answer is true")
+def _():
+    # t/faults/approvals_redis.py has it at full length, and ten thousand due at once.
+    done = subprocess.run([sys.executable, os.path.join(ROOT, "t/faults/approvals_redis.py"), "--count", "200", "race"], stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, check=False, timeout=120 * SCALE)
+    tap.is_((done.returncode, done.stderr), (0, ""), f"exit code and errors; {done.stdout}")
+    tap.diag(done.stdout)
+    ended = json.loads(done.stdout)["ended"]
+    tap.ok(min(ended.get(status, 0) for status in ("approved", "rejected", "timeout")) > 0, f"all three happened: {ended}")
 
 
 tap.run()

@@ -156,18 +156,26 @@ class World:
                 wrong["answers_that_are_not_true"] += decided.get(id_, []) != ([status] if status != "timeout" else [])
         return collections.Counter(rows.values())
 
+    def transitions(self):
+        """How late each approval ended, in ms."""
+        return [float(one[0]) for one in self.sql("select extract(epoch from resolved_at - expires_at) * 1000 from hitl_approvals")]
+
     def end(self):
         for sweep in self.sweeps:
             sweep.leave()
             self.wrong["sweeps_failed"] += sweep.failed is not None
-        for host in self.hosts:
-            problems = host.stop()
-            self.wrong["nginx_problems"] += bool(problems)
-            if problems:
-                print("\n".join(problems), file=sys.stderr)
+        stop(self.hosts, self.wrong)
         self.sql.close()
         self.redis.close()
         self.pg.close()
+
+
+def stop(hosts, wrong):
+    for host in hosts:
+        problems = host.stop()
+        wrong["nginx_problems"] += bool(problems)
+        if problems:
+            print("\n".join(problems), file=sys.stderr)
 
 
 class Decider(threading.Thread):
@@ -252,16 +260,33 @@ def race_by_api(count, seed):
     return race(count, seed, deciders)
 
 
-def lateness(world):
-    """Of each approval, at the page that was told last: ms from its deadline."""
+class Others:
+    """Events of other rooms, published at one host and read at the other: how long they take, in µs. At rest first."""
+
+    def __init__(self, hosts):
+        self.words = [build("latency"), "ws", str(hosts[0].port), str(hosts[1].port), hosts[0].path("secret"), "200"]
+        self.calm = json.loads(subprocess.run([*self.words, "3", "20"], capture_output=True, text=True, check=True, timeout=60).stdout)
+
+    def meanwhile(self, world, seconds, settle):
+        """While settle() runs."""
+        with subprocess.Popen([*self.words, str(max(2, round(seconds))), "20"], stdout=subprocess.PIPE, text=True) as other:
+            settle()
+            got = json.loads(other.communicate(timeout=60)[0])
+        world.wrong["other_events_lost"] = got["sent"] - got["received"]
+        return {"before": self.calm, "meanwhile": got}
+
+
+def lateness(readers, transitions):
+    """Of each approval, at the page that was told last: ms from its deadline. transitions: as the store has them."""
     broadcast, delivered = {}, collections.defaultdict(float)
-    for reader in world.readers:
+    for reader in readers:
         for at, event in reader.events:
+            if event["type"] != "approval:resolved":
+                continue
             broadcast[event["id"]] = event["timestamp"] - event["expiresAt"]
             delivered[event["id"]] = max(delivered[event["id"]], at - event["expiresAt"])
     result = {}
-    for name, values in (("transition", [float(one[0]) for one in world.sql(
-            "select extract(epoch from resolved_at - expires_at) * 1000 from hitl_approvals")]), ("broadcast", broadcast.values()), ("page", delivered.values())):
+    for name, values in (("transition", transitions), ("broadcast", broadcast.values()), ("page", delivered.values())):
         values = sorted(values)
         result[name] = {"least": round(values[0], 1), "p50": round(percentile(values, 0.5), 1), "p99": round(percentile(values, 0.99), 1),
                         "most": round(values[-1], 1)}
@@ -272,19 +297,15 @@ def lateness(world):
 def due(count, seed):
     world = World(sweeps=0, every_worker=False)
     try:
-        latency = [build("latency"), "ws", str(world.hosts[0].port), str(world.hosts[1].port), world.hosts[0].path("secret"), "200"]
-        calm = json.loads(subprocess.run([*latency, "3", "20"], capture_output=True, text=True, check=True, timeout=60).stdout)
+        others = Others(world.hosts)
         instant = round(time.time() + 2 + count / 4000, 3)
         world.insert(count, instant, 0)
         world.wrong["inserted_too_late"] = int(time.time() > instant)
         # From a moment before the instant until about all is over.
         time.sleep(max(0.0, instant - 0.5 - time.time()))
-        with subprocess.Popen([*latency, str(max(2, round(count / 2500))), "20"], stdout=subprocess.PIPE, text=True) as other:
-            world.settle(count, 60 * SCALE)
-            meanwhile = json.loads(other.communicate(timeout=60)[0])
-        world.wrong["other_events_lost"] = meanwhile["sent"] - meanwhile["received"]
+        took = others.meanwhile(world, count / 2500, lambda: world.settle(count, 60 * SCALE))
         ended = world.judge(count)
-        return world, {"ended": dict(ended), "late_ms": lateness(world), "others_us": {"before": calm, "meanwhile": meanwhile}}
+        return world, {"ended": dict(ended), "late_ms": lateness(world.readers, world.transitions()), "others_us": took}
     finally:
         world.end()
 
@@ -297,12 +318,12 @@ def rest(count, seed):
         world.insert(count, time.time() + 1 + chance.random(), 200)
         world.settle(count, count / 5 + 30 * SCALE)
         ended = world.judge(count)
-        return world, {"ended": dict(ended), "late_ms": lateness(world)}
+        return world, {"ended": dict(ended), "late_ms": lateness(world.readers, world.transitions())}
     finally:
         world.end()
 
 
-def main():
+def main(kinds):
     parser = argparse.ArgumentParser(description="Approvals where it is tightest.")
     parser.add_argument("kinds", nargs="*", help="default: all")
     parser.add_argument("--count", type=int, help="approvals")
@@ -310,14 +331,14 @@ def main():
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
     if options.list:
-        print("\n".join(KINDS))
+        print("\n".join(kinds))
         return 0
     failed = 0
-    unknown = [name for name in options.kinds if name not in KINDS]
+    unknown = [name for name in options.kinds if name not in kinds]
     if unknown:
-        parser.error(f"no such kind: {', '.join(unknown)}; there are {', '.join(KINDS)}")
-    for name in options.kinds or KINDS:
-        function, count = KINDS[name]
+        parser.error(f"no such kind: {', '.join(unknown)}; there are {', '.join(kinds)}")
+    for name in options.kinds or kinds:
+        function, count = kinds[name]
         count = options.count or count
         began = time.monotonic()
         world, result = function(count, options.seed)
@@ -329,4 +350,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(KINDS))
