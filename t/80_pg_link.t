@@ -279,15 +279,19 @@ def _():
         tap.is_(link.ask("select 1"), "rows 1/1\t=1")
 
 
-@tap.case("the deadline counts the waiting too")
+@tap.case("who waits too long behind another is answered, and the connection stays; a statement without an answer ends it")
 def _():
     with up() as link:
         began = time.monotonic()
         link.run("a", "select pg_sleep(2)", timeout=9000)
         link.run("b", "select 1", timeout=500)
-        link.next("answer a unavailable timed out")
+        link.run("c", "select 2", timeout=9000)
         link.next("answer b unavailable timed out")
         tap.ok(time.monotonic() - began < 1 * SCALE, "after half a second")
+        link.next("answer a rows 1/1")
+        link.next("answer c rows 1/1")
+        link.run("d", "select pg_sleep(2)", timeout=500)
+        link.next("answer d unavailable timed out")
         link.next("up 1")
 
 

@@ -505,8 +505,8 @@ def _():
             session(f"select pg_terminate_backend({old})")
             wait_until(lambda: len(sweeper_of("changes")) == 2 and old not in sweeper_of("changes"), "its connection to be back")
             for _ in range(2):
-                sweeps = http.status(host)["postgres"]["approvals"]["sweeps"]
-                wait_until(lambda: http.status(host)["postgres"]["approvals"]["sweeps"] > sweeps, "a sweep")
+                sweeps = http.status(host)["approvals"]["sweeps"]
+                wait_until(lambda: http.status(host)["approvals"]["sweeps"] > sweeps, "a sweep")
             tap.is_(session("select timeout from rooms_approval_defaults"), [["00:20:00"]])
             page.wire.close()
         tap.is_(host.stop(), [])
@@ -585,32 +585,49 @@ def _():
     tap.ok(worst < 2500 * SCALE, f"{worst}")
 
 
+@tap.case("what the database forbids is 422, an overdue approval is not revived, a context that is too large is 413")
+def _():
+    of = new_session(sql)
+    made = create(server, of)["id"]
+    sql("""create function no_deploy() returns trigger language plpgsql as $$ begin raise exception 'not on Fridays'; end $$;
+           create trigger no_deploy before update on hitl_approvals for each row when (new.approved_by = 'friday') execute function no_deploy()""")
+    answer = act(server, made, "resolve", expect=422, status="approved", resolvedBy="friday")
+    tap.is_(answer["error"]["code"], "refused")
+    tap.unlike(json.dumps(answer), "Fridays", "the database's words")
+    tap.like(server.log(), "approval request failed: not on Fridays")
+    sql("drop trigger no_deploy on hitl_approvals")
+    act(server, made, "resolve", status="approved", resolvedBy="friday")
+    create(server, of, expect=413, context="x" * 600000)
+    create(server, of, expect=413, context={"n": [float("1e300")] * 2000})     # written out it is 600 KB
+
+
 # --- numbers
 
 @tap.case("status and metrics: what was told by status, pending, the outbox, lateness")
 def _():
     of = new_session(sql)
-    before = http.status(server)["postgres"]
+    before = http.status(server)
     for status in ("approved", "rejected"):
         act(server, create(server, of)["id"], "resolve", status=status, resolvedBy="a")
     act(server, create(server, of)["id"], "cancel")
     create(server, of, timeout=0.05)
-    wait_until(lambda: http.status(server)["postgres"]["approvals"]["timeout"] > before["approvals"]["timeout"], "the timeout to be counted")
+    wait_until(lambda: http.status(server)["approvals"]["timeout"] > before["approvals"]["timeout"], "the timeout to be counted")
     caught_up(sql)
-    got = http.status(server)["postgres"]
+    got = http.status(server)
     tap.is_([got["approvals"][s] - before["approvals"][s] for s in ("approved", "rejected", "cancelled", "timeout")], [1, 1, 1, 1])
-    wait_until(lambda: http.status(server)["postgres"]["outbox"]["published"] - before["outbox"]["published"] == 8, "four requested, four resolved")
-    tap.is_((got["up"], got["workers"], got["connected"], got["outbox"]["refused"]), (True, 2, 2, 0))
+    wait_until(lambda: http.status(server)["postgres"]["outbox"]["published"] - before["postgres"]["outbox"]["published"] == 8, "four requested, four resolved")
+    database = got["postgres"]
+    tap.is_((database["up"], database["workers"], database["connected"], database["outbox"]["refused"]), (True, 2, 2, 0))
     tap.ok(got["approvals"]["sweeps"] > before["approvals"]["sweeps"], "sweeps")
     # Counted when a sweeper begins, and then every 15 seconds.
     server.reload(wait_old=True)
     connected(server)
     waiting = int(sql("select count(*) from hitl_approvals where status = 'pending'")[0][0])
-    wait_until(lambda: http.status(server)["postgres"]["approvals"]["pending"] == waiting, "pending")
+    wait_until(lambda: http.status(server)["approvals"]["pending"] == waiting, "pending")
     text = http.get(server, "/status?format=prometheus").text
-    got = http.status(server)["postgres"]
+    got = http.status(server)
     for line in ("rooms_postgres_up 1", "rooms_postgres_workers_connected 2", f"rooms_approvals_pending {waiting}", "rooms_outbox_depth 0",
-                 f"rooms_outbox_published_total {got['outbox']['published']}", "rooms_outbox_refused_total 0",
+                 f"rooms_outbox_published_total {got['postgres']['outbox']['published']}", "rooms_outbox_refused_total 0",
                  *(f'rooms_approvals_ended_total{{status="{s}"}} {got["approvals"][s]}' for s in ("approved", "rejected", "timeout", "cancelled"))):
         tap.like(text, f"^{re.escape(line)}$")
     buckets = [(float(le.replace("+Inf", "inf")), int(n)) for le, n in

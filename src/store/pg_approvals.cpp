@@ -36,13 +36,12 @@ constexpr struct {
 };
 
 // PostgreSQL manual, appendix A: data exceptions (a NUL in the context, which JSON allows and jsonb does
-// not); what passes by itself (deadlocks, locks, time, resources); all else is somebody's decision.
+// not); constraints and what a trigger raises, which are somebody's decision. All else passes, or an operator
+// mends it.
 ApprovalOutcome outcome_of(std::string_view sqlstate) {
     if (sqlstate.starts_with("22")) return ApprovalOutcome::bad_value;
-    for (const std::string_view passing : {"40", "53", "55", "57"}) {
-        if (sqlstate.starts_with(passing)) return ApprovalOutcome::busy;
-    }
-    return ApprovalOutcome::refused;
+    if (sqlstate.starts_with("23") || sqlstate.starts_with("P0")) return ApprovalOutcome::refused;
+    return ApprovalOutcome::busy;
 }
 
 ApprovalAnswer answer_of(const PgOutcome& outcome, const std::string& fault) {
