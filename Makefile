@@ -248,7 +248,9 @@ build/load/%: t/load/%.cpp
 
 # --- the suite ----------------------------------------------------------------------------------
 
-T ?= $(sort $(wildcard t/*.t))
+# The longest first, so that nobody waits for one of them at the end.
+LONGEST := $(wildcard $(addprefix t/,86_*.t 81_*.t 82_*.t 80_*.t 57_*.t 58_*.t 53_*.t))
+T ?= $(LONGEST) $(filter-out $(LONGEST),$(sort $(wildcard t/*.t)))
 TEST_JOBS ?= 2
 NODE_MODULES := t/node_modules/.package-lock.json
 ORACLE := $(if $(wildcard t/oracle/oracle.cpp),oracle)

@@ -17,9 +17,9 @@ using namespace redis_test;
 
 namespace {
 
-constexpr std::string_view kOutcomes[] = {"found",      "created",   "exists",     "done",      "not_found",
-                                          "no_session", "past",      "too_long",   "bad_after", "resolved",
-                                          "expired",    "bad_value", "unavailable"};
+constexpr std::string_view kOutcomes[] = {
+    "found",     "created",   "exists",   "done",    "not_found", "no_session", "past", "too_long",
+    "too_large", "bad_after", "resolved", "expired", "bad_value", "refused",    "busy", "unavailable"};
 
 struct Meter final : ApprovalMeter {
     std::string told;
