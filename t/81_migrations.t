@@ -412,6 +412,27 @@ def _(session):
     refused("RM425", session, f"update hitl_approvals set status = 'timeout', expires_at = now() - interval '1 day' where id = '{approval(session)}'")
 
 
+@both("the deadline of one that is overdue cannot be moved, though no sweep has come by: RM410; other columns of it may change")
+def _(session):
+    late = approval(session, "-1 millisecond")
+    before = row(session, late, "expires_at, warn_at")
+    for when in ("clock_timestamp() + interval '1 day'", "expires_at + interval '1 microsecond'", "expires_at - interval '1 day'", "'infinity'", "'-infinity'"):
+        refused("RM410", session, f"update hitl_approvals set expires_at = {when} where id = '{late}'")
+        refused("RM410", session, f"update hitl_approvals set expires_at = {when}, status = 'pending', action = 'other' where id = '{late}'")
+    session(f"update hitl_approvals set expires_at = expires_at, action = 'kept' where id = '{late}'")
+    session(f"update hitl_approvals set expires_at = null where id = '{late}'")
+    tap.is_((row(session, late, "expires_at, warn_at"), row(session, late, "status, action"), told(session, late)), (before, ["pending", "kept"], []))
+    tap.is_((sweep(session)["expired"], len(told(session, late))), (1, 1), "it ends")
+
+
+@both("a status of null is refused, of one that waits, one that is overdue and one that has ended")
+def _(session):
+    for id_, status in ((approval(session), "pending"), (approval(session, "-1 second"), "pending"), (approval(session, status="'approved'"), "approved")):
+        for more in ("", ", expires_at = clock_timestamp() + interval '1 day'"):
+            refused("23502", session, f"update hitl_approvals set status = null{more} where id = '{id_}'")
+        tap.is_((row(session, id_), told(session, id_)), (status, []))
+
+
 @both("other columns may change at any time, and nobody is told")
 def _(session):
     for id_ in (approval(session), approval(session, "-1 hour"), approval(session, status="'rejected'")):
@@ -814,6 +835,31 @@ def _(session):
         tap.is_(len(other(take.format(9))), 1, "after it")
 
 
+@both("the outbox gives what is for other rooms `without` some, in order, and as many as were asked for")
+def _(session):
+    for n, room in enumerate(("a", "b", "a", "c", "a", "b", "d"), 1):
+        session(f"insert into rooms_outbox (room, type, data) values ('session:{room}', 'x', '{{\"n\": {n}}}')")
+    session("update rooms_outbox set refused = 'x' where room = 'session:d'")
+    for without, most, wanted in (("", 9, [1, 2, 3, 4, 5, 6]), ("session:a", 9, [2, 4, 6]), ("session:a", 2, [2, 4]), ("session:b,session:a", 9, [4]),
+                                  ("session:d,session:nobody", 9, [1, 2, 3, 4, 5, 6]), ("session:a,session:b,session:c", 9, [])):
+        got = session(f"select data from rooms_take_outbox({most}, '{{{without}}}')")
+        tap.is_([json.loads(r[0])["n"] for r in got], wanted, f"without {without}")
+    tap.is_(len(session("select * from rooms_take_outbox(9)")), 6, "where nothing is said of it")
+
+
+@both("the outbox ends early where much has been read, and gives at least one")
+def _(session):
+    for sizes, wanted in (((900000, 900000), 1), ((200000, 200000, 200000), 2), ((100000,) * 5, 3), ((10, 900000, 10), 2), ((1000,) * 20, 20)):
+        session("delete from rooms_outbox")
+        for size in sizes:
+            session(f"insert into rooms_outbox (room, type, data) values ('session:s1', 'x', jsonb_build_object('x', repeat('x', {size})))")
+        got = session("select octet_length(data) from rooms_take_outbox(200)")
+        tap.is_([int(r[0]) for r in got], [size + 9 for size in sizes[:wanted]], f"{sizes}")
+    session("delete from rooms_outbox; insert into rooms_outbox (room, type, data) values ('session:s1', 'x', jsonb_build_object('x', repeat('ü', (1048576 - 10) / 2) || 'y'))")
+    tap.is_(session("select octet_length(data) from rooms_take_outbox(200)"), [["1048576"]], "a whole mebibyte")
+    tap.like(refused("23514", session, "insert into rooms_outbox (room, type, data) values ('session:s1', 'x', jsonb_build_object('x', repeat('ü', 524284)))"), "rooms_outbox_data_check")
+
+
 @both("a wrong row is refused at once, by a constraint that names the column")
 def _(session):
     for column, values in {"room": "('session', 'x', '{}')", "type": "('session:1', '', '{}')", "data": "('session:1', 'x', '[]')"}.items():
@@ -916,6 +962,27 @@ def _(session):
         tap.is_(order, sorted(order), "order")
     tap.is_(api(session, "rooms_list_approvals('s2', 't1', null, 3, null)"), ("found", {"approvals": [], "next": None}), "another tenant's")
     tap.is_(api(session, "rooms_list_approvals('s2', null, null, 3, 'nothing')"), ("bad_after", None))
+
+
+@both("list: where contexts are large a page ends early with `next`, and goes on to the end, each once")
+def _(session):
+    made = []
+    for n in range(10):
+        made.append(approval(session, f"{n + 1} minutes", session_id="'s2'", context="jsonb_build_object('x', repeat('x', 300000))", **({"tenant_id": "'t2'"} if session.later else {})))
+    session("delete from hitl_approvals where id = 'p2'")
+    for status in ("null", "'pending'"):
+        for most, wanted in ((1000, [4, 4, 2]), (10, [4, 4, 2]), (4, [4, 4, 2]), (3, [3, 3, 3, 1])):
+            seen, sizes, after = [], [], "null"
+            for _ in range(9):
+                got = api(session, f"rooms_list_approvals('s2', null, {status}, {most}, {after})")[1]
+                seen += [a["id"] for a in got["approvals"]]
+                sizes.append(len(got["approvals"]))
+                if got["next"] is None:
+                    break
+                tap.is_(got["next"], seen[-1], "next")
+                after = f"'{got['next']}'"
+            tap.is_((sizes, seen), (wanted, made), f"limit {most}, status {status}")
+    tap.is_(api(session, "rooms_list_approvals('s2', null, 'approved', 10, null)")[1], {"approvals": [], "next": None}, "none")
 
 
 @both("resolve, cancel and extend: done, second, late, unknown")

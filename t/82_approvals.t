@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from rooms import ROOT, SCALE, http, tap, wait_until                                            # noqa: E402
@@ -20,7 +21,7 @@ DAY = 24 * 3600
 
 pg = Postgres(options=OPTIONS)
 migrate(pg)
-for name in ("warns", "shared", "idle", "idle_outbox", "waits", "changes"):
+for name in ("warns", "shared", "idle", "idle_outbox", "waits", "changes", "slow"):
     pg.sql(f"create database {name}")
     migrate(pg, name)
 sql = pg.session()
@@ -583,6 +584,66 @@ def _():
     worst = max(e["timestamp"] - e["expiresAt"] for e in each_once(server, of, epoch, 60))
     tap.diag(f"60 deadlines over 1.5 s and three kills: at most {worst} ms late")
     tap.ok(worst < 2500 * SCALE, f"{worst}")
+
+
+@tap.case("a request that waits for a locked row while nginx is reloaded is answered: it was carried out, or 503 says that it was not", kills_workers=True)
+def _():
+    of = new_session(sql)
+    locks = {"resolve": "hitl_approvals", "extend": "hitl_approvals", "cancel": "hitl_approvals", "create": "hitl_sessions"}
+
+    def shown(id_):
+        return sql(f"select status, expires_at from hitl_approvals where id = '{id_}'")
+    for to_the_end in (False, True):    # the row is locked until the reload is over, or for longer than a request waits
+        for verb, table in locks.items():
+            id_ = f"{verb} {'to the end' if to_the_end else ''}".strip().replace(" ", "-")
+            if verb != "create":
+                create(server, of, id=id_)
+            before, body = shown(id_), {"resolve": {"status": "approved", "resolvedBy": "ann"}, "extend": {"by": 60}, "cancel": {},
+                                        "create": {"sessionId": of, "action": "deploy", "id": id_}}[verb]
+            answers = []
+            asker = threading.Thread(target=lambda: answers.append(ask(server, "POST", "" if verb == "create" else f"/{id_}/{verb}", body)))
+            with pg.session() as other:
+                other(f"begin; select from {table} where id = '{of if verb == 'create' else id_}' for update")
+                began = time.monotonic()
+                asker.start()
+                wait_until(lambda: answers or sql("select count(*) from pg_stat_activity where application_name = 'rooms api' and wait_event_type = 'Lock'") != [["0"]],
+                           "it to wait for the lock")
+                tap.is_(answers, [], "answers so far")
+                server.reload()
+                if to_the_end:
+                    asker.join()
+                other("rollback")
+                asker.join()
+            tap.is_(len(answers), 1, f"answers to {verb}")
+            took = (time.monotonic() - began) * 1000
+            tap.in_(answers[0].status, (503,) if to_the_end else (201 if verb == "create" else 200, 503), f"{verb}: {answers[0]!r}")
+            tap.diag(f"{verb}: {answers[0].status} after {took:.0f} ms")
+            if answers[0].status == 503:
+                tap.like(refuse(503, "unavailable", answers[0]), "it was not carried out")
+            tap.is_(shown(id_) == before, answers[0].status == 503, f"{verb} changed nothing: {shown(id_)}, {before}")
+    wait_until(lambda: server.processes() == server.workers(), "the old workers to leave")
+    connected(server)
+
+
+@tap.case("a sweep that takes longer than a statement may is made smaller: all end, each once")
+def _():
+    with pg.session(dbname="slow") as session:
+        session("create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.02); return new; end $$;"
+                "create trigger slow before update on hitl_approvals for each row when (new.status = 'timeout') execute function slow()")
+        host = approvals_host(pg, database="slow", name="slow")
+        of = new_session(session)
+        with Watch(of, host) as pages:
+            began = time.monotonic()
+            session(f"insert into hitl_approvals (id, session_id, action, expires_at) select 'slow-' || n, '{of}', 'x', clock_timestamp() from generate_series(1, 300) n")
+            events = [pages.expect(30 * SCALE, type="approval:resolved", status="timeout", offset=n) for n in range(1, 301)]
+            tap.is_(sorted(event["approvalId"] for event in events), sorted(f"slow-{n}" for n in range(1, 301)), "told")
+            pages.nothing()
+        tap.diag(f"300 that take 20 ms each: {time.monotonic() - began:.1f} s")
+        tap.is_(session("select status, count(*) from hitl_approvals group by 1"), [["timeout", "300"]])
+        tap.is_(session("select count(*), count(distinct payload ->> 'approvalId') from hitl_events"), [["300", "300"]], "recorded")
+        tap.like(host.log(), r"\[error\].*approvals do not expire: .*statement timeout")
+        tap.is_(http.status(host)["postgres"]["losses"], 0, "connections that were lost")
+        tap.is_(host.stop(), [])
 
 
 @tap.case("what the database forbids is 422, an overdue approval is not revived, a context that is too large is 413")

@@ -12,6 +12,7 @@ from rooms import ROOT, SCALE, http, tap, wait_until                            
 from rooms.approvals import LOCATIONS, OPTIONS, Watch, act, approvals_host, connected, create, insert, migrate, new_session  # noqa: E402
 from rooms.page import join, new_room, open_page                                                     # noqa: E402
 from rooms.postgres import Postgres, SqlError                                                        # noqa: E402
+from rooms.proxy import Proxy                                                                        # noqa: E402
 from rooms.redis import Redis                                                                        # noqa: E402
 
 NO_API = re.sub(r"\s*location /approvals .*\n", "\n", LOCATIONS)
@@ -323,7 +324,107 @@ def _():
         tap.is_(host.stop(), [])
 
 
+@tap.case("rooms that find no place, many rows of one and one row of many, hold up none of those that have one")
+def _():
+    with database("no_rooms") as session:
+        host = approvals_host(pg, "", database="no_rooms", name="no rooms", http="rooms_zone rooms:960k; rooms_history kept:* size=1 ttl=10m;", locations=NO_API)
+        room, other_room = new_room(), new_room()
+        with watch(room, host) as pages, watch(other_room, host) as others:
+            for n in range(5000):
+                if http.publish(host, {"room": f"kept:{n}", "type": "x"}, expect=None).status != 200:
+                    break
+            used = http.status(host)["zone"]["rooms"]
+            tap.is_(used["used"], used["cap"], "rooms")
+            many = "insert into rooms_outbox (room, type, data) select '{}', 'x', jsonb_build_object('n', n) from generate_series({}, {}) n"
+            session("begin")
+            session(many.format("ticket:lost", 1, 250))
+            session(many.format("ticket:lost-' || n || '", 1, 450))
+            session(many.format("ticket:lost", 251, 500))
+            session(many.format(room, 1, 10))
+            session("commit")
+            began = time.monotonic()
+            for n in range(1, 11):
+                pages.expect(2 * SCALE, n=n, offset=n)
+            tap.diag(f"behind 950 rows that wait: {(time.monotonic() - began) * 1000:.0f} ms")
+            host.wait_log(r"\[warn\].*rooms: events of the outbox wait: no place for another room: raise the size in rooms_zone")
+            took = []
+            for n in range(1, 21):
+                began = time.monotonic()
+                session(many.format(other_room, n, n))
+                others.expect(2 * SCALE, n=n, offset=n)
+                took.append((time.monotonic() - began) * 1000)
+            tap.diag(f"insert → page beside them: p50 {statistics.median(took):.1f} ms, worst {max(took):.1f} ms")
+            tap.ok(statistics.median(took) < 250 * SCALE, "p50")
+            wait_until(lambda: session(f"select count(*) from rooms_outbox where room in ('{room}', '{other_room}')") == [["0"]], "theirs to be gone")
+            tap.is_(session("select count(*) from rooms_outbox where refused is null"), [["950"]], "rows that wait")
+            tap.is_(len(re.findall("events of the outbox wait", host.log())), 1, "lines")
+            pages.nothing()
+            others.nothing()
+        host.pieces["http"] = host.pieces["http"].replace("rooms:960k", "rooms:8m")
+        host.restart()
+        connected(host)
+        empty(session)
+        with open_page(host) as page:
+            tap.is_([join(page, room)["offset"] for room in ("ticket:lost", "ticket:lost-1", "ticket:lost-450")], [500, 1, 1], "events, when there is place")
+        tap.is_(host.stop(), [])
+
+
+@tap.case("rows of up to a mebibyte are published, sixty of 900 KB in one transaction; a larger one is refused by rooms_outbox_data_check")
+def _():
+    with database("large") as session:
+        host = approvals_host(pg, "", database="large", name="large", locations=NO_API.replace("rooms_rate", "rooms_send_queue 64m; rooms_rate"))
+        room = new_room()
+        big = "insert into rooms_outbox (room, type, data) select '{}', 'x', jsonb_build_object('n', n, 'x', repeat('x', {})) from generate_series({}, {}) n"
+        with watch(room, host) as pages:
+            session(big.format(room, 900000, 1, 60))
+            for n in range(1, 61):
+                got = [page.expect(n=n, offset=n) for page in pages.pages]
+                tap.is_([len(event["x"]) for event in got], [900000] * len(got), "octets")
+            most = 1048576 - len('{"n": 61, "x": ""}')
+            session(big.format(room, most, 61, 61))
+            tap.is_([len(page.expect(n=61, offset=61)["x"]) for page in pages.pages], [most] * len(pages.pages), "octets")
+            try:
+                session(big.format(room, most + 1, 62, 62))
+                tap.fail("more than a mebibyte was taken")
+            except SqlError as error:
+                tap.is_(error.code, "23514")
+                tap.like(str(error), "rooms_outbox_data_check")
+            empty(session)
+            pages.nothing()
+        tap.is_(session("select count(*) from rooms_outbox"), [["0"]], "rows")
+        got = http.status(host)["postgres"]
+        tap.is_((got["outbox"]["published"], got["outbox"]["refused"], got["losses"]), (61, 0, 0), "published, refused, connections lost")
+        tap.is_(host.stop(), [])
+
+
 # --- Redis between hosts
+
+@tap.case("a Redis that is 40 ms away: 250 rows of a room arrive in order, once, and another room's does not wait for all of them")
+def _():
+    with Redis() as redis, Proxy(redis) as far, database("far") as session:
+        host = approvals_host(pg, "", http=f"rooms_redis {far.url};", database="far", name="far", locations=NO_API)
+        room, other_room = new_room(), new_room()
+        with watch(room, host) as pages, watch(other_room, host) as others:
+            before = http.status(host)["postgres"]["losses"]
+            far.delay(20)
+            began = time.monotonic()
+            session("insert into rooms_outbox (room, type, data) select room, 'x', jsonb_build_object('n', n) from "
+                    f"(select '{room}' as room, n from generate_series(1, 250) n union all select '{other_room}', 251) made order by n")
+            others.expect(20 * SCALE, n=251, offset=1)
+            other_took, waiting = time.monotonic() - began, int(session(f"select count(*) from rooms_outbox where room = '{room}'")[0][0])
+            for n in range(1, 251):
+                pages.expect(20 * SCALE, n=n, offset=n)
+            took = time.monotonic() - began
+            empty(session)
+            tap.diag(f"250 rows took {took:.1f} s; the other room's came after {other_took:.1f} s, when {waiting} were left")
+            tap.ok(waiting > 50 and other_took < took / 2, f"{waiting} were left, {other_took:.1f} s of {took:.1f} s")
+            pages.nothing()
+            others.nothing()
+            tap.is_(http.status(host)["postgres"]["losses"], before, "connections lost")
+        tap.is_(session("select count(*) from rooms_outbox"), [["0"]], "rows")
+        far.delay(0)
+        tap.is_(host.stop(), [])
+
 
 @tap.case("two hosts relay at once: each row once and in order, at every page of both")
 def _():

@@ -39,6 +39,8 @@ RULES = """
     rooms_allow first:*    "sql=select 1 where $rooms_claim_absent = ''";
     rooms_allow first:1;
     rooms_allow check:*    request=/check/$rooms_room_id?user=$rooms_user&t=$rooms_claim_tenant_id cache=0;
+    rooms_allow place:*    request=/check/$rooms_room_id/$arg_p cache=0;
+    rooms_allow claim:*    request=/check/$rooms_room_id/$rooms_claim_place cache=0;
     rooms_allow kept:*     request=/check/204 cache=1h;
     rooms_allow away:*     request=/away;
     rooms_allow arg:$arg_x request=/check/$arg_x;
@@ -54,6 +56,7 @@ LOCATIONS = """
         internal;
         access_log @DIR@/check.log asked;
         if ($uri = /check/204) { return 204; }
+        if ($uri ~ ^/check/in/[^/]+$) { return 204; }
         if ($uri = /check/200) { return 200 "a long text"; }
         if ($uri = /check/401) { return 401; }
         if ($uri = /check/403) { return 403; }
@@ -258,6 +261,33 @@ def _():
     tap.is_(line, "GET /check/204?user=a%20b%26c%2F%C3%A4%3F&t=t%23%25 [user=a%20b%26c%2F%C3%A4%3F&t=t%23%25] unix: // localhost")
 
 
+@tap.case("rooms_allow request=: a value that would lead to another place is forbidden, and nothing is asked; what only looks so is one segment")
+def _():
+    def log():
+        return [line.split()[1] for line in open(server.path("check.log"), encoding="utf-8").read().splitlines()]
+
+    def by_argument(room, value):
+        with page(f"/ws?p={value}") as socket:
+            return enters(socket, room)
+
+    def by_claim(room, value):
+        with page(place=value) as socket:
+            return enters(socket, room)
+    os.truncate(server.path("check.log"), 0)
+    for how, kind in ((by_argument, "place"), (by_claim, "claim")):
+        for id_, value in (("in", ".."), ("in", "."), ("in", "../x"), ("in", "../../check/204"), ("in", "a/b"), ("in", "/"), ("in", "x/.."), ("..", "204"), (".", "204"), ("..", "..")):
+            tap.is_(how(f"{kind}:{id_}", value), "forbidden", f"{kind}:{id_} with {value}")
+    tap.is_(log(), [], "what was asked")
+    # $arg_ is as it came: a percent sign of it is one of the value.
+    for how, kind in ((by_argument, "place"), (by_claim, "claim")):
+        for value in ("ok", "...", "..x", "a%2Fb", "%2E%2E", "..%2F204"):
+            tap.is_(how(f"{kind}:in", value), "in", f"{kind} with {value}")
+        wanted = [f"/check/in/{value}" for value in ("ok", "...", "..x", "a%252Fb", "%252E%252E", "..%252F204")]
+        wait_until(lambda: len(log()) >= len(wanted), "the lines in the log")
+        tap.is_(log(), wanted, f"what was asked by {kind}")
+        os.truncate(server.path("check.log"), 0)
+
+
 @tap.case("rooms_allow request=: a place that does not answer is unavailable after 5 s, and others are not held up")
 def _():
     with Silent() as silent:
@@ -336,6 +366,24 @@ def _():
     with_on.start()
     wait_until(lambda: postgres.sql("select count(*) from rooms_outbox") == [["0"]], "the row to be published")
     tap.is_(with_on.stop(), [], "problems")
+
+
+@tap.case("an http{} that names a database and has no location of ours: approvals end, and rows are published")
+def _():
+    for name, directives, status, events in (("clock", "rooms_approvals postgres;", "timeout", 2), ("relay", "", "pending", 1)):
+        postgres.sql(f"create database {name}")
+        subprocess.run([f"{ROOT}/migrations/migrate", postgres.conninfo(dbname=name)], check=True, capture_output=True)
+        postgres.sql("""insert into hitl_sessions (id, tenant_id) values ('s1', 'acme');
+                        insert into hitl_approvals (id, session_id, action, expires_at) values ('a1', 's1', 'x', now() - interval '1 second');
+                        insert into rooms_outbox (room, type) values ('session:s1', 'hello')""", database=name)
+        alone = Nginx("location = /plain { return 204; }", http=f'rooms_postgres "{postgres.conninfo(dbname=name)}"; {directives}', files=FILES, name=name)
+        wait_until(lambda: postgres.sql("select status from hitl_approvals", database=name) == [[status]], f"the approval to be {status}")
+        wait_until(lambda: postgres.sql("select count(*) from rooms_outbox", database=name) == [["0"]], "the rows to be published")
+        tap.is_(http.request(alone, "GET", "/plain").status, 204)
+        alone.reload(wait_old=True, locations="location = /ws { rooms; rooms_jwt_key HS256 @DIR@/secret; rooms_allow *; }")
+        with page(server=alone) as socket:
+            tap.is_(ask(socket, "session:s1")["offset"], events, "events, as a page sees them that comes later")
+        tap.is_(alone.stop(), [], "problems")
 
 
 tap.run()
