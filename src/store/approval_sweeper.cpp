@@ -103,9 +103,10 @@ void ApprovalSweeper::on_swept(const PgOutcome& outcome, bool report) {
         return;
     }
     if (configured_) complained_ = false;
-    batch_ = std::min(kBatch, batch_ * 2);
+    const std::uint64_t took = reactor_.now_ms() - begun_ms_;
+    if (took < kQuickMs) batch_ = std::min(kBatch, batch_ * 2);
     const PgRows& rows = outcome.rows;
-    meter_.on_sweep(reactor_.now_ms() - begun_ms_);
+    meter_.on_sweep(took);
     if (report) meter_.on_report({count_of(rows, kPending), count_of(rows, kDepth), count_of(rows, kAgeMs)});
     if (rows.truth(0, kOutbox)) {
         fault_point("sweep:answered");

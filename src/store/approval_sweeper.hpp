@@ -36,6 +36,7 @@ public:
 private:
     static constexpr std::size_t kBatch = 200;  // rows are locked meanwhile, and then published
     static constexpr std::uint64_t kTickMs = 1000;
+    static constexpr std::uint64_t kQuickMs = 500;     // twice as many will do as well
     static constexpr std::uint64_t kReportMs = 15000;  // counting costs more than a sweep
     static constexpr std::uint64_t kApartMs = 10;      // sweeps that notifications ask for
 

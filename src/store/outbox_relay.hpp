@@ -48,7 +48,7 @@ private:
     static constexpr std::size_t kBatch = 200;               // a turn of the event loop must stay short
     static constexpr std::size_t kBatchOctets = 256 * 1024;  // rooms_take_outbox ends beyond it
     static constexpr std::uint64_t kBatchMs = 1000;          // so long a transaction may wait for the broker
-    static constexpr std::size_t kMaxLeft = 1000;            // rooms
+    static constexpr std::size_t kMaxLeft = 10000;           // rooms
     static constexpr std::uint64_t kTickMs = 1000;
 
     struct Row;
