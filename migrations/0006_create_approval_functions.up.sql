@@ -74,6 +74,7 @@ begin
         -- One row's trouble (somebody's trigger) is not the others': it is tried again a minute later.
         expired := 0;
         foreach one in array due loop
+            exit when clock_timestamp() > moment + interval '1 second';
             begin
                 update hitl_approvals a set status = 'timeout' where a.id = one;
                 expired := expired + 1;
@@ -102,7 +103,9 @@ begin
         perform rooms_warn_of(soon, moment);
         warned := cardinality(soon);
     exception when others then
+        -- Not for long: who is cancelled takes back what has ended above.
         foreach one in array soon loop
+            exit when clock_timestamp() > moment + interval '500 milliseconds';
             begin
                 perform rooms_warn_of(array[one], moment);
                 warned := warned + 1;
