@@ -356,6 +356,8 @@ def _():
     for _ in range(5):
         echo_works()
     old.expect_closed(1012)
+    # One that leaves may still have a handshake in its hands.
+    wait_until(lambda: server.processes() == server.workers(), "the old workers to leave")
 
 
 @tap.case("I06 a reload with a broken configuration changes nothing")
