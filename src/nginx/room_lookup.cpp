@@ -55,15 +55,16 @@ void RoomLookup::run_request(const LookupRule& rule, const std::vector<std::stri
 void RoomLookup::run_sql(const LookupRule& rule, const std::vector<std::string>& values, Done done) {
     std::vector<PgValue> parameters(values.begin(), values.end());
     link_->run({rule.name.c_str(), rule.sql.c_str()}, std::move(parameters),
-               [this, done = std::move(done)](const PgOutcome& outcome) {
+               [this, &rule, done = std::move(done)](const PgOutcome& outcome) {
                    if (outcome.good()) {
+                       failing_.erase(&rule);
                        const PgRows& rows = outcome.rows;
                        const bool in = !rows.empty() && !rows.is_null(0, 0) && !rows.is_false(0, 0);
                        return done(in ? Answer::yes : Answer::no);
                    }
                    // Class 22: a value that the column's type cannot be. There is no row for it.
                    if (outcome.sqlstate.starts_with("22")) return done(Answer::no);
-                   if (outcome.kind == PgOutcome::Kind::refused)
+                   if (outcome.kind == PgOutcome::Kind::refused && failing_.insert(&rule).second)
                        reactor_.log(LogLevel::error, "\"sql=\" of rooms_allow: " + pg_fault(outcome));
                    done(Answer::unavailable);
                });

@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "core/lookup.hpp"
@@ -40,6 +41,7 @@ private:
     const RoomRules& rules_;
     LookupCache cache_{kMaxKept};
     std::unordered_map<std::string, std::vector<Done>> asking_;
+    std::unordered_set<const LookupRule*> failing_;  // the log has been told
     std::vector<std::unique_ptr<InnerRequest>> requests_;
 };
 

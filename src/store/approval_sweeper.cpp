@@ -5,6 +5,7 @@
 
 #include "store/fault_point.hpp"
 #include "store/pg_fault.hpp"
+#include "store/pg_text.hpp"
 
 namespace rooms {
 namespace {
@@ -16,11 +17,6 @@ constexpr PgStatement kSweep = {"approvals_sweep", "select * from rooms_sweep($1
 
 // The columns of rooms_sweep.
 enum Column : std::size_t { kExpired, kMore, kNextMs, kOutbox, kPending, kDepth, kAgeMs };
-
-std::string seconds(std::uint64_t ms) {
-    const std::string rest = std::to_string(1000 + ms % 1000);
-    return std::to_string(ms / 1000) + '.' + rest.substr(1);
-}
 
 std::uint64_t count_of(const PgRows& rows, std::size_t column) {
     return static_cast<std::uint64_t>(std::max<std::int64_t>(0, rows.integer(0, column).value_or(0)));
@@ -62,9 +58,9 @@ void ApprovalSweeper::on_down(std::string_view) {
 // Again until it is taken: the migrations may come later than we.
 void ApprovalSweeper::configure() {
     std::string warn;
-    for (const std::uint64_t ms : times_.warn_ms) warn += (warn.empty() ? "{" : ",") + seconds(ms);
+    for (const std::uint64_t ms : times_.warn_ms) warn += (warn.empty() ? "{" : ",") + pg_seconds(ms);
     warn += warn.empty() ? "{}" : "}";
-    link_.run(kConfigure, {seconds(times_.timeout_ms), warn, seconds(times_.max_ms)},
+    link_.run(kConfigure, {pg_seconds(times_.timeout_ms), warn, pg_seconds(times_.max_ms)},
               [this](const PgOutcome& outcome) {
                   configured_ = outcome.good();
                   if (outcome.kind == PgOutcome::Kind::refused) complain(outcome);

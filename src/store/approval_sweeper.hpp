@@ -31,8 +31,6 @@ public:
     // Nothing new is begun.
     void stop();
 
-    [[nodiscard]] bool up() const { return link_.up(); }
-
 private:
     static constexpr std::size_t kBatch = 200;  // rows are locked meanwhile, and then published
     static constexpr std::uint64_t kTickMs = 1000;

@@ -42,8 +42,6 @@ public:
     // What is under way is finished, nothing new is begun.
     void stop();
 
-    [[nodiscard]] bool up() const { return link_.up(); }
-
 private:
     static constexpr std::size_t kBatch = 200;               // a turn of the event loop must stay short
     static constexpr std::size_t kBatchOctets = 256 * 1024;  // rooms_take_outbox ends beyond it

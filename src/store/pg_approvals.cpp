@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "store/pg_fault.hpp"
+#include "store/pg_text.hpp"
 
 namespace rooms {
 namespace {
@@ -58,11 +59,6 @@ ApprovalAnswer answer_of(const PgOutcome& outcome, const std::string& fault) {
     return answer;
 }
 
-std::string seconds(std::int64_t ms) {
-    const std::string rest = std::to_string(1000 + ms % 1000);
-    return std::to_string(ms / 1000) + '.' + rest.substr(1);
-}
-
 template <typename T>
 PgValue value(const std::optional<T>& number) {
     return number ? PgValue(std::to_string(*number)) : PgValue();
@@ -86,7 +82,8 @@ void PgApprovals::create(const NewApproval& approval, ApprovalDone done) {
     run(kCreate,
         {approval.id, approval.session, approval.tenant, approval.action,
          approval.context.empty() ? PgValue() : approval.context,
-         approval.timeout_ms ? PgValue(seconds(*approval.timeout_ms)) : PgValue(),
+         approval.timeout_ms ? PgValue(pg_seconds(static_cast<std::uint64_t>(*approval.timeout_ms)))
+                             : PgValue(),
          value(approval.expires_at_ms)},
         std::move(done));
 }
@@ -108,7 +105,7 @@ void PgApprovals::resolve(std::string_view id, const Resolution& resolution, App
 }
 
 void PgApprovals::extend(std::string_view id, std::int64_t by_ms, ApprovalDone done) {
-    run(kExtend, {std::string(id), seconds(by_ms)}, std::move(done));
+    run(kExtend, {std::string(id), pg_seconds(static_cast<std::uint64_t>(by_ms))}, std::move(done));
 }
 
 }  // namespace rooms
