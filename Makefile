@@ -25,6 +25,10 @@ HEADERS := $(sort $(wildcard src/*/*.hpp))
 SCRIPTS := $(sort $(wildcard src/*/*.lua))
 PURE := $(filter src/core/% src/store/%,$(SOURCES))
 
+# Reading the standard library took most of each compilation: what we include of it is compiled once a directory.
+# `make check-warnings` builds without, so that no file leans on it.
+STD_HPP = { echo '\#ifndef STD_HPP'; echo '\#define STD_HPP'; grep -ho '^\#include <[a-z_]*>' $(SOURCES) $(HEADERS) | sort -u; echo '\#endif'; }
+
 help: ## this list
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-16s %s\n", $$1, $$2 }'
 
@@ -58,6 +62,7 @@ DIR_CFLAGS ?= $(OPTIMISED)
 DIR_CXXFLAGS ?=
 DIR_LDFLAGS ?= $(LINK_HARDENING)
 DIR_CC ?= $(MODULE_CC)
+DIR_PCH ?= std.hpp.gch
 
 # $(call module,DIR[,C flags[,C++ flags[,linker flags]]])
 module = mkdir -p build && flock $(1).lock $(SUBMAKE) module-dir DIR=$(1) \
@@ -97,12 +102,15 @@ $(DIR)/objs/Makefile: $(DIR)/configured-with config
 	@test -n '$(NGX_CONFIGURE)' || { echo 'no nginx source in $(NGX_SRC): install nginx-dev, or NGX_SRC=DIR'; exit 1; }
 	@for part in auto src conf contrib man docs; do \
 		! test -e $(NGX_SRC)/$$part || ln -sfn $(abspath $(NGX_SRC))/$$part $(DIR)/$$part; done
-	@cd $(DIR) && rm -rf objs && ROOMS_DEPFILES=1 ROOMS_CXXFLAGS='$(WARNINGS) $(DIR_CXXFLAGS)' \
+	@cd $(DIR) && rm -rf objs && ROOMS_DEPFILES=1 ROOMS_CXXFLAGS='$(WARNINGS) $(DIR_CXXFLAGS) $(DIR_PCH:%.gch=-include %)' \
 		$(abspath $(NGX_CONFIGURE)) $(NGX_CONF_FLAGS) --with-cc=$(DIR_CC) \
 		--with-cc-opt='$(DIR_CFLAGS)' --with-ld-opt='$(DIR_LDFLAGS)' \
 		--add-dynamic-module=$(CURDIR) >configure.log || { tail -20 configure.log; exit 1; }
 	@printf '%s\n' 'include objs/Makefile' '-include $$(wildcard objs/addon/*/*.d)' \
-		'objs/addon/store/redis_scripts.o: $(abspath $(SCRIPTS))' >$(DIR)/with-deps.mk
+		'objs/addon/store/redis_scripts.o: $(abspath $(SCRIPTS))' \
+		'$(SOURCES:src/%.cpp=objs/addon/%.o): | $(DIR_PCH)' \
+		'std.hpp.gch: std.hpp; rm -f $$@ && $$(CC) -c -fPIC $$(CFLAGS) -x c++-header $$< -o $$@' >$(DIR)/with-deps.mk
+	@$(STD_HPP) >$(DIR)/std.hpp
 
 # configure runs again only when its arguments or the list of sources change.
 $(DIR)/configured-with: FORCE
@@ -114,25 +122,28 @@ $(DIR)/configured-with: FORCE
 
 CXX_NAME := $(if $(findstring clang,$(CXX)),-clang)
 UNIT ?= build/unit$(CXX_NAME)
-UNIT_FLAGS ?= -O1 -g1 $(SANITIZE)
+UNIT_FLAGS ?= -O0 -g1
+# The same under ASan and UBSan, which takes the compiler three times as long.
+UNIT_ASAN := UNIT=$(UNIT)-asan UNIT_FLAGS='-O1 -g1 $(SANITIZE)'
 UNIT_TESTS := $(sort $(wildcard t/unit/*_test.cpp))
 UNIT_PROGRAMS = $(UNIT_TESTS:t/unit/%.cpp=$(UNIT)/%) $(UNIT)/pg_link
 UNIT_LIBS := -lcmocka -lcrypto -ljansson -lz -lhiredis -lpq -lpthread
 PG_INCLUDE := $(or $(shell pg_config --includedir 2>/dev/null),/usr/include/postgresql)
-CXXFLAGS_ALL = -std=c++20 -Isrc -It -I. -I$(PG_INCLUDE) $(WARNINGS) -Werror -fvisibility=hidden -DROOMS_FAULTS -MMD -MP
+CXXFLAGS_ALL = -include $(UNIT)/std.hpp -std=c++20 -Isrc -It -I. -I$(PG_INCLUDE) $(WARNINGS) -Werror -fvisibility=hidden -DROOMS_FAULTS -MMD -MP
 
 unit = mkdir -p build && flock $(1).lock $(SUBMAKE) unit-programs UNIT=$(1) UNIT_FLAGS='$(2)'
 
 .PHONY: unit unit-build unit-programs valgrind coverage
-unit: unit-build ## the unit tests under ASan and UBSan
-	@ROOMS_UNIT_DIR=$(UNIT) prove -q t/00_unit.t
+unit: ## the unit tests under ASan and UBSan
+	@$(MAKE) --no-print-directory unit-build $(UNIT_ASAN)
+	@ROOMS_UNIT_DIR=$(UNIT)-asan prove -q t/00_unit.t
 
 unit-build:
 	@$(call unit,$(UNIT),$(UNIT_FLAGS))
 
 valgrind: ## the unit tests under valgrind
-	@$(call unit,build/unit-plain,-O1 -g)
-	@ROOMS_UNIT_DIR=build/unit-plain ROOMS_VALGRIND=1 prove -q t/00_unit.t
+	@$(call unit,build/unit-valgrind,-O1 -g)
+	@ROOMS_UNIT_DIR=build/unit-valgrind ROOMS_VALGRIND=1 prove -q t/00_unit.t
 
 coverage: ## line coverage of src/core by the unit tests; fails below 95 %
 	@$(call unit,build/unit-cov,-O0 -g --coverage)
@@ -144,7 +155,16 @@ unit-programs: $(UNIT_PROGRAMS)
 
 PURE_OBJECTS = $(PURE:src/%.cpp=$(UNIT)/%.o)
 
-$(UNIT)/%.o: src/%.cpp
+$(UNIT)/std.hpp: FORCE
+	@mkdir -p $(@D)
+	@$(STD_HPP) >$@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+$(UNIT)/std.hpp.gch: $(UNIT)/std.hpp
+	@rm -f $@
+	@$(CXX) $(filter-out -MMD -MP,$(CXXFLAGS_ALL)) $(UNIT_FLAGS) -x c++-header -o $@ $<
+
+$(UNIT)/%.o: src/%.cpp | $(UNIT)/std.hpp.gch
 	@mkdir -p $(@D)
 	@echo "  $(CXX) $@"
 	@$(CXX) $(CXXFLAGS_ALL) $(UNIT_FLAGS) -c -o $@ $<
@@ -152,7 +172,7 @@ $(UNIT)/%.o: src/%.cpp
 # The assembler reads them, unseen by -MMD.
 $(UNIT)/store/redis_scripts.o: $(SCRIPTS)
 
-$(UNIT)/%_test.o: t/unit/%_test.cpp
+$(UNIT)/%_test.o: t/unit/%_test.cpp | $(UNIT)/std.hpp.gch
 	@mkdir -p $(@D)
 	@echo "  $(CXX) $@"
 	@$(CXX) $(CXXFLAGS_ALL) $(UNIT_FLAGS) -c -o $@ $<
@@ -171,7 +191,7 @@ $(UNIT)/%_test: $(UNIT)/%_test.o $(UNIT)/librooms.a
 	@$(CXX) $(UNIT_FLAGS) -o $@ $^ $(UNIT_LIBS)
 
 # Not a unit test: t/80_pg_link.t drives it beside a real server.
-$(UNIT)/pg_link: t/pg/link.cpp $(UNIT)/librooms.a
+$(UNIT)/pg_link: t/pg/link.cpp $(UNIT)/librooms.a | $(UNIT)/std.hpp.gch
 	@echo "  $(CXX) $@"
 	@$(CXX) $(CXXFLAGS_ALL) -MF $@.d $(UNIT_FLAGS) -o $@ $(filter %.cpp %.a,$^) $(UNIT_LIBS)
 
@@ -192,15 +212,15 @@ fuzz: fuzz-build ## each parser for SECONDS; finds go to build/fuzz/corpus
 	done
 
 fuzz-replay: ## the corpora in t/fuzz/corpus once
-	@mkdir -p build && flock build/unit.lock $(SUBMAKE) replay-programs UNIT=build/unit
+	@mkdir -p build && flock $(UNIT).lock $(SUBMAKE) replay-programs UNIT=$(UNIT) UNIT_FLAGS='$(UNIT_FLAGS)'
 	@for name in $(FUZZ_TARGETS); do \
-		build/unit/$${name}_replay t/fuzz/corpus/$$name >build/unit/replay.log || { tail -1 build/unit/replay.log; exit 1; }; \
-		echo "fuzz-replay $$name: $$(wc -l <build/unit/replay.log) inputs"; \
+		$(UNIT)/$${name}_replay t/fuzz/corpus/$$name >$(UNIT)/replay.log || { tail -1 $(UNIT)/replay.log; exit 1; }; \
+		echo "fuzz-replay $$name: $$(wc -l <$(UNIT)/replay.log) inputs"; \
 	done
 
 replay-programs: $(FUZZ_TARGETS:%=$(UNIT)/%_replay)
 
-$(UNIT)/replay.o: t/fuzz/replay.cpp
+$(UNIT)/replay.o: t/fuzz/replay.cpp | $(UNIT)/std.hpp.gch
 	@mkdir -p $(@D)
 	@$(CXX) $(CXXFLAGS_ALL) $(UNIT_FLAGS) -c -o $@ $<
 
@@ -213,7 +233,7 @@ fuzz-build:
 
 fuzz-programs: $(FUZZ_PROGRAMS)
 
-$(UNIT)/%_fuzz.o: t/fuzz/%_fuzz.cpp
+$(UNIT)/%_fuzz.o: t/fuzz/%_fuzz.cpp | $(UNIT)/std.hpp.gch
 	@mkdir -p $(@D)
 	@echo "  $(CXX) $@"
 	@$(CXX) $(CXXFLAGS_ALL) $(UNIT_FLAGS) -c -o $@ $<
@@ -225,13 +245,13 @@ $(UNIT)/%_fuzz: $(UNIT)/%_fuzz.o $(UNIT)/librooms.a
 
 .PHONY: oracle oracle-build oracle-program
 oracle: oracle-build ## libjwt's answers compared with the verifier's
-	@build/unit/oracle
+	@$(UNIT)/oracle
 
 oracle-build:
-	@mkdir -p build && flock build/unit.lock $(SUBMAKE) oracle-program UNIT=build/unit
+	@mkdir -p build && flock $(UNIT).lock $(SUBMAKE) oracle-program UNIT=$(UNIT) UNIT_FLAGS='$(UNIT_FLAGS)'
 
 oracle-program: $(UNIT)/oracle
-$(UNIT)/oracle: t/oracle/oracle.cpp $(UNIT)/librooms.a
+$(UNIT)/oracle: t/oracle/oracle.cpp $(UNIT)/librooms.a | $(UNIT)/std.hpp.gch
 	@echo "  $(CXX) $@"
 	@$(CXX) $(CXXFLAGS_ALL) -MF $@.d $(UNIT_FLAGS) -o $@ $(filter %.cpp %.a,$^) -ljwt -lcrypto -ljansson -lz -lhiredis -lpq -lpthread
 
@@ -249,18 +269,18 @@ build/load/%: t/load/%.cpp
 # --- the suite ----------------------------------------------------------------------------------
 
 # The longest first, so that nobody waits for one of them at the end.
-LONGEST := $(wildcard $(addprefix t/,86_*.t 81_*.t 82_*.t 80_*.t 57_*.t 58_*.t 53_*.t))
+LONGEST := $(wildcard $(addprefix t/,86_*.t 87_*.t 89_*.t 81_*.t 82_*.t 83_*.t 57_*.t 80_*.t 90_*.t 58_*.t 53_*.t))
 T ?= $(LONGEST) $(filter-out $(LONGEST),$(sort $(wildcard t/*.t)))
-TEST_JOBS ?= 2
+TEST_JOBS ?= 3
 NODE_MODULES := t/node_modules/.package-lock.json
 ORACLE := $(if $(wildcard t/oracle/oracle.cpp),oracle)
 ROOMS_NGINX ?= $(if $(NGX_NAME),$(CURDIR)/$(MODULE)/objs/nginx)
-SUITE_ENV = ROOMS_UNIT_DIR=build/unit $(if $(ROOMS_NGINX),ROOMS_NGINX=$(ROOMS_NGINX))
+SUITE_ENV = ROOMS_UNIT_DIR=$${ROOMS_UNIT_DIR:-$(UNIT)} $(if $(ROOMS_NGINX),ROOMS_NGINX=$(ROOMS_NGINX))
 
 # $(call suite,MODULE,MODULE WITH FAULT POINTS,TAP DIRECTORY[,TESTS])
 suite = mkdir -p $(3) && $(SUITE_ENV) ROOMS_MODULE=$(CURDIR)/$(1)/ngx_http_rooms_module.so \
 	ROOMS_MODULE_FAULTS=$(CURDIR)/$(2)/ngx_http_rooms_module.so PERL_TEST_HARNESS_DUMP_TAP=$(3) \
-	prove -j$(TEST_JOBS) $(or $(4),$(T))
+	prove --timer -j$(TEST_JOBS) $(or $(4),$(T))
 
 .PHONY: test prove asan
 test: ## everything: unit tests, corpora, the suite, then `make check`
@@ -277,8 +297,9 @@ prove: module module-faults unit-build load-build $(NODE_MODULES) $(if $(NGX_NAM
 	@$(call suite,$(MODULE),$(MODULE)-faults,build/tap)
 	@$(if $(VALKEY),$(if $(filter $(VALKEY_T),$(T)),export ROOMS_REDIS_SERVER=$(VALKEY) && $(call suite,$(MODULE),$(MODULE)-faults,build/tap-valkey,$(filter $(VALKEY_T),$(T))),true),true)
 
-asan: module-asan unit-build load-build $(NODE_MODULES) ## the suite with the module under ASan and UBSan
-	@export ROOMS_ASAN=1 && $(call suite,$(MODULE)-asan,$(MODULE)-asan,build/tap-asan)
+asan: module-asan load-build $(NODE_MODULES) ## the corpora and the suite, under ASan and UBSan
+	@$(MAKE) --no-print-directory unit-build fuzz-replay $(ORACLE) $(UNIT_ASAN)
+	@export ROOMS_ASAN=1 ROOMS_UNIT_DIR=$(UNIT)-asan && $(call suite,$(MODULE)-asan,$(MODULE)-asan,build/tap-asan)
 
 $(NODE_MODULES): t/package-lock.json
 	@cd t && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
@@ -306,7 +327,7 @@ check-directives: ## each directive has a test that names it
 
 # clang's warnings do not depend on optimisation, its speed does.
 check-warnings: module ## no warning, with either compiler (nginx's flags make each an error)
-	@$(call module,build/module-warnings,-O0 -g0) DIR_CC=$(CLANG)
+	@$(call module,build/module-warnings,-O0 -g0) DIR_CC=$(CLANG) DIR_PCH=
 	@echo "warnings: none with $(MODULE_CC), none with $(CLANG)"
 
 fmt: ## format the C++

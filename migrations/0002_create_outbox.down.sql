@@ -14,6 +14,7 @@ end $$;
 drop function if exists rooms_finish_outbox(bigint[], bigint[], text[]);
 drop function if exists rooms_take_outbox(integer, text[]);
 drop table if exists rooms_outbox;
+drop table if exists rooms_relay;
 drop function if exists rooms_ring_outbox();
 do $$ begin
     if to_regclass('rooms_migrations') is null then return; end if;

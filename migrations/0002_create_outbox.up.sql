@@ -34,6 +34,14 @@ comment on column rooms_outbox.refused is
     'why it can never be published; null: it waits. Set it to null to have it tried again';
 create index if not exists rooms_outbox_waiting on rooms_outbox (id) where refused is null;
 
+-- Its row is locked by who publishes. A table and not an advisory lock, which any role may hold.
+create table if not exists rooms_relay (
+    alone boolean primary key default true
+        constraint rooms_relay_alone_check check (alone)
+);
+comment on table rooms_relay is 'rooms: one row, locked by the host that publishes the outbox';
+insert into rooms_relay default values on conflict do nothing;
+
 create or replace function rooms_ring_outbox() returns trigger
 language plpgsql security definer set search_path from current set timezone = 'UTC' as $$
 begin
@@ -56,7 +64,12 @@ declare
     one record;
     octets bigint := 0;
 begin
-    if not pg_try_advisory_xact_lock(hashtext('rooms_outbox'), hashtext(current_schema())) then
+    -- A lock costs a transaction id, so none is taken for nothing.
+    if not exists (select from rooms_outbox o where o.refused is null) then
+        return;
+    end if;
+    perform from rooms_relay for update skip locked;
+    if not found then
         return;
     end if;
     for one in

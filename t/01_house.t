@@ -152,7 +152,7 @@ def _():
     headers = tap.like(makefile, r"^ADDON_DEPS = (.*(?:\\\n.*)*)").group(1)
     for header in pathlib.Path(ROOT, "src").rglob("*.hpp"):
         tap.ok(str(header) in headers, f"{header} is a dependency")
-    tap.like(makefile, r"^CFLAGS = .*\$\(if \$\(filter %\.cpp,\$\^\),-std=c\+\+20")
+    tap.like(makefile, r"^CFLAGS = .*\$\(if \$\(filter %\.cpp %\.hpp,\$\^\),-std=c\+\+20")
 
 
 tap.run()

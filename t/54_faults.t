@@ -19,7 +19,7 @@ from rooms.page import join, open_page                         # noqa: E402
 
 with open(os.path.join(HERE, "../src/store/fault_point.hpp"), encoding="utf-8") as header:
     POINTS = [name for name in re.findall(r'"([a-z]+:[a-z_]+)"', header.read())
-              if not name.startswith(("outbox:", "sweep:"))]      # t/86_postgres_faults.t
+              if not name.startswith(("outbox:", "sweep:"))]      # t/89_postgres_deaths.t
 
 LOCATIONS = """
     location = /ws      { rooms; rooms_jwt_key HS256 @DIR@/secret; rooms_allow *; rooms_rate 5000/10s; rooms_drain 3s;

@@ -583,6 +583,7 @@ def _(session):
         for text in ("select * from rooms_outbox", "insert into rooms_outbox (room, type) values ('session:s1', 'x')",
                      "delete from rooms_outbox", "select * from rooms_sweep(1, false)", "select * from rooms_take_outbox(1)",
                      "select rooms_finish_outbox('{1}', '{}', '{}')", "select rooms_configure(1, '{}', 1)",
+                     "select from rooms_relay for update",
                      "select rooms_tell_session('s1', 'x', '{}')", "select * from rooms_get_approval('p1')",
                      "select * from rooms_create_approval('x', 's1', null, 'x', null, 1, null)",
                      "select * from rooms_resolve_approval('p1', 'approved', null)", "select rooms_warn_of('{p1}', now())",

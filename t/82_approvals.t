@@ -470,7 +470,7 @@ def _():
                         event = pages.expect(approvalId=id_)
                     tap.is_((event["type"], event["action"], event["expiresAt"]), ("approval:expiring", "deploy", ends))
                     tap.ok(left - LATE_MS <= event["remainingMs"] <= left, f"{left}: {event}")
-                    near(event["timestamp"] + event["remainingMs"], ends, "the rest", 250)
+                    near(event["timestamp"] + event["remainingMs"], ends, "the rest", 1000)
                 in_time(pages.expect(type="approval:resolved", status="timeout", approvalId=id_))
             id_ = create(warner, of, timeout=60)["id"]
             pages.expect(type="approval:requested")

@@ -150,9 +150,11 @@ std::optional<TokenError> Claims::check_times(const TokenRules& rules, std::int6
             return TokenError{Reason::expired, std::move(why)};
         }
         if (expires_at_ms_ > now_ms + kTenYearsMs) {
-            std::string why = "\"exp\" is more than ten years ahead";
-            if (!rules.exp_in_ms) why += ": it looks like milliseconds (rooms_jwt_exp_unit ms)";
-            return TokenError{Reason::exp_out_of_range, std::move(why)};
+            return TokenError{Reason::exp_out_of_range,
+                              rules.exp_in_ms
+                                  ? "\"exp\" is more than ten years ahead"
+                                  : "\"exp\" is more than ten years ahead: it looks like milliseconds"
+                                    " (rooms_jwt_exp_unit ms)"};
         }
     }
     const auto instant = [&](const json_t* value) {
