@@ -269,10 +269,10 @@ build/load/%: t/load/%.cpp
 # --- the suite ----------------------------------------------------------------------------------
 
 # The longest first, so that nobody waits for one of them at the end.
-LONGEST := $(wildcard $(addprefix t/,86_*.t 87_*.t 89_*.t 81_*.t 82_*.t 83_*.t 57_*.t 80_*.t 90_*.t 58_*.t 53_*.t))
+LONGEST := $(wildcard $(addprefix t/,92_*.t 91_*.t 86_*.t 87_*.t 89_*.t 81_*.t 82_*.t 83_*.t 57_*.t 80_*.t 90_*.t 58_*.t 53_*.t))
 T ?= $(LONGEST) $(filter-out $(LONGEST),$(sort $(wildcard t/*.t)))
 TEST_JOBS ?= 3
-NODE_MODULES := t/node_modules/.package-lock.json
+NODE_MODULES := $(addsuffix /node_modules/.package-lock.json,t client client/demo client/test/react-18)
 ORACLE := $(if $(wildcard t/oracle/oracle.cpp),oracle)
 ROOMS_NGINX ?= $(if $(NGX_NAME),$(CURDIR)/$(MODULE)/objs/nginx)
 SUITE_ENV = ROOMS_UNIT_DIR=$${ROOMS_UNIT_DIR:-$(UNIT)} $(if $(ROOMS_NGINX),ROOMS_NGINX=$(ROOMS_NGINX))
@@ -285,7 +285,10 @@ suite = mkdir -p $(3) && $(SUITE_ENV) ROOMS_MODULE=$(CURDIR)/$(1)/ngx_http_rooms
 .PHONY: test prove asan
 test: ## everything: unit tests, corpora, the suite, then `make check`
 	@rm -rf build/tap
-	@$(MAKE) --no-print-directory prove
+	@$(MAKE) --no-print-directory module
+	@# The tests wait more than they compute: the other compiler's warnings meanwhile, for what they leave of the machine.
+	@nice -n 19 $(MAKE) --no-print-directory check-warnings JOBS=1 >build/warnings.log 2>&1 & \
+		$(MAKE) --no-print-directory prove || failed=1; wait; test -z "$${failed-}"
 	@$(MAKE) --no-print-directory fuzz-replay $(ORACLE)
 	@$(MAKE) --no-print-directory check
 
@@ -293,17 +296,38 @@ test: ## everything: unit tests, corpora, the suite, then `make check`
 VALKEY := $(wildcard /usr/bin/valkey-server)
 VALKEY_T := $(sort $(wildcard t/5[789]_redis*.t t/7?_*_redis.t))
 
-prove: module module-faults unit-build load-build $(NODE_MODULES) $(if $(NGX_NAME),nginx) ## the suite, or T="t/a.t t/b.t" of it
+prove: module module-faults unit-build load-build $(NODE_MODULES) client demo $(if $(NGX_NAME),nginx) ## the suite, or T="t/a.t t/b.t" of it
 	@$(call suite,$(MODULE),$(MODULE)-faults,build/tap)
 	@$(if $(VALKEY),$(if $(filter $(VALKEY_T),$(T)),export ROOMS_REDIS_SERVER=$(VALKEY) && $(call suite,$(MODULE),$(MODULE)-faults,build/tap-valkey,$(filter $(VALKEY_T),$(T))),true),true)
 
-asan: module-asan load-build $(NODE_MODULES) ## the corpora and the suite, under ASan and UBSan
+asan: module-asan load-build $(NODE_MODULES) client ## the corpora and the suite, under ASan and UBSan
 	@$(MAKE) --no-print-directory unit-build fuzz-replay $(ORACLE) $(UNIT_ASAN)
 	@export ROOMS_ASAN=1 ROOMS_UNIT_DIR=$(UNIT)-asan && $(call suite,$(MODULE)-asan,$(MODULE)-asan,build/tap-asan)
 
-$(NODE_MODULES): t/package-lock.json
-	@cd t && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
+# --- the browser's side ----------------------------------------------------------------------------
+
+CLIENT := client/dist/index.js
+DEMO := client/demo/dist/index.html
+CLIENT_SOURCES := $(wildcard client/src/*.ts) client/tsup.config.ts client/package.json
+NPM_CI = npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
+
+.PHONY: client demo
+client: $(CLIENT) ## client/dist: what npm gets
+demo: $(DEMO) ## client/demo/dist: the page that `make run` shows
+
+%/node_modules/.package-lock.json: %/package-lock.json
+	@cd $* && $(NPM_CI)
 	@touch $@
+
+$(CLIENT): $(CLIENT_SOURCES) client/node_modules/.package-lock.json
+	@cd client && npx tsup --silent
+
+# Needs no more of npm than it shows: the publisher is bundled by the esbuild that comes with Vite.
+$(DEMO): $(wildcard client/src/*.ts client/demo/src/* client/demo/server/*.mjs) client/demo/index.html client/demo/vite.config.ts \
+		client/demo/node_modules/.package-lock.json
+	@cd client/demo && npx vite build --logLevel error && \
+		npx esbuild server/backend.mjs --bundle --platform=node --format=esm --packages=external \
+			--alias:rooms-client/publisher=../src/publisher.ts --outfile=backend/backend.mjs --log-level=error
 
 # --- what no test sees --------------------------------------------------------------------------
 
@@ -342,8 +366,8 @@ fmt-check: ## whether `make fmt` would change anything
 faults: module ## two hosts and thousands of clients while Redis fails in every way, SECONDS each; FAULTS="restart …"
 	@$(PYTHON) t/faults/redis.py --seconds $(SECONDS) $(FAULTS)
 
-run: module ## nginx with the module on 127.0.0.1:8080 (PORT=9000), and a page that shows it
-	@demo/run
+run: module demo ## nginx with the module on 127.0.0.1:8080 (PORT=9000), and a page that shows it
+	@client/demo/run
 
 bench: module load-build ## memory of a connection; how long an event takes, with Redis and without
 	@bench/memory

@@ -12,10 +12,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 # A name behind a colon is a command that will do as well, whatever package it came from.
 module_packages=(nginx nginx-dev g++ make libssl-dev zlib1g-dev libpcre2-dev libjansson-dev libhiredis-dev libpq-dev)
-run_packages=("${module_packages[@]}" openssl curl postgresql redis-server)
+run_packages=("${module_packages[@]}" openssl curl postgresql redis-server nodejs:node npm:npm)
 test_packages=("${run_packages[@]}" perl python3 python3-websockets redis-tools libcmocka-dev libjwt-dev
     clang-14 libclang-rt-14-dev clang-format-14 valgrind
-    nodejs:node npm:npm chromium:chromium git iproute2 procps)
+    chromium:chromium git iproute2 procps)
 
 # Not in Debian 12: later releases have it, and the tests of Redis run on it as well.
 if apt-cache policy valkey-server 2>/dev/null | grep -q 'Candidate: [0-9]'; then
@@ -123,9 +123,11 @@ case ${1:-run} in
         ;;
     run)
         check_port
+        ROOMS_BEGUN=$(date +%s)
+        export ROOMS_BEGUN
         need "${run_packages[@]}"
-        make --no-print-directory module
-        exec demo/run
+        make --no-print-directory -j2 module demo
+        exec client/demo/run
         ;;
     module | clean | help)
         need "${run_packages[@]}"

@@ -7,6 +7,7 @@ import pathlib
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import urllib.request
@@ -19,9 +20,9 @@ import websockets                                         # noqa: E402  python3-
 class Demo:
     def __init__(self):
         self.port = free_port()
-        self.process = subprocess.Popen([f"{ROOT}/demo/run"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        self.process = subprocess.Popen([f"{ROOT}/client/demo/run"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                         stderr=subprocess.STDOUT, text=True, start_new_session=True,
-                                        env=dict(os.environ, PORT=str(self.port)))
+                                        env=dict(os.environ, PORT=str(self.port), TLS_PORT=str(free_port())))
         self.output = ""
         for line in self.process.stdout:
             self.output += line
@@ -55,13 +56,18 @@ async def read_until(client, wanted):
             return event
 
 
+async def member_of(url, room):
+    client = await websockets.connect(url)
+    await client.send(json.dumps({"type": "subscribe", "room": room}))
+    await read_until(client, "subscribed")
+    return client
+
+
 async def on_each_worker(url, want):
     """Two sockets on two workers: opens more until /status shows both busy."""
     clients = []
     while len(clients) < 40:
-        client = await websockets.connect(url)
-        await read_until(client, "subscribed")
-        clients.append(client)
+        clients.append(await member_of(url, "session:1"))
         if len(clients) >= 2 and want():
             break
     return clients
@@ -78,14 +84,17 @@ def status():
         return json.load(answer)
 
 
-@tap.case("the page is served, with a token for its socket")
+@tap.case("the page is served over http and https, and its backend gives tokens")
 def _():
-    with urllib.request.urlopen(f"http://127.0.0.1:{demo.port}/") as answer:
-        tap.like(answer.read().decode(), "<title>rooms</title>")
-        tap.like(answer.headers["Content-Type"], "text/html")
-    for tenant in ("acme", "globex"):
-        with urllib.request.urlopen(f"http://127.0.0.1:{demo.port}/token/{tenant}") as answer:
-            tap.like(answer.read().decode(), r"^[\w-]+\.[\w-]+\.[\w-]+$")
+    self_made = ssl.create_default_context()
+    self_made.check_hostname, self_made.verify_mode = False, ssl.CERT_NONE
+    for page in (demo.find(r"^ +(http:\S+)"), demo.find(r"^ +(https:\S+)")):
+        with urllib.request.urlopen(page, context=self_made) as answer:
+            tap.like(answer.read().decode(), "<title>Design session")
+            tap.like(answer.headers["Content-Type"], "text/html")
+        token = urllib.request.Request(page + "api/token", headers={"X-Demo-User": "bob"})
+        with urllib.request.urlopen(token, context=self_made) as answer:
+            tap.like(json.load(answer)["token"], r"^[\w-]+\.[\w-]+\.[\w-]+$")
 
 
 @tap.case("sockets in one room on both workers get what the printed curl line sends, another tenant's gets nothing")
@@ -95,23 +104,22 @@ def _():
         members = await on_each_worker(acme, lambda: all(w["connections"] for w in status()["workers"]))
         tap.ok(all(w["connections"] for w in status()["workers"]), "both workers hold sockets")
         stranger = await websockets.connect(globex)
-        await read_until(stranger, "subscribed")
-        await stranger.send('{"type":"subscribe","room":"tenant:acme"}')
+        await stranger.send('{"type":"subscribe","room":"session:1"}')
         refused = await read_until(stranger, "error")
-        tap.is_((refused["code"], refused["room"]), ("forbidden", "tenant:acme"), "refusal")
+        tap.is_((refused["code"], refused["room"]), ("forbidden", "session:1"), "refusal")
 
         curl = demo.find(r"^ +(curl -d '.*'\S* http\S*/publish)$")
         done = subprocess.run(["/bin/bash", "-c", curl], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                               text=True, check=True)
         tap.is_(json.loads(done.stdout)["subscribers"], len(members), "subscribers")
         for member in members:
-            event = await read_until(member, "session:update")
-            tap.is_((event["state"], event["progress"], event["tenantId"]), ("building", 90, "acme"), "event")
+            event = await read_until(member, "session:message")
+            tap.is_((event["message"]["content"], event["sessionId"]), ("Hello from curl", "1"), "event")
         await stranger.send('{"type":"ping"}')
         seen = []
         while "pong" not in seen:
             seen.append(json.loads(await asyncio.wait_for(stranger.recv(), TIMEOUT))["type"])
-        tap.ok(set(seen) <= {"subscribed", "pong"}, f"nothing at the stranger: {seen}")
+        tap.ok(set(seen) <= {"pong"}, f"nothing at the stranger: {seen}")
         for client in (*members, stranger):
             await client.close()
     asyncio.run(act())
@@ -121,11 +129,7 @@ def _():
 def _():
     async def act():
         acme, globex = demo.tokens()
-        member, stranger = await websockets.connect(acme), await websockets.connect(globex)
-        while (await read_until(member, "subscribed"))["room"] != "session:1":
-            pass
-        while (await read_until(stranger, "subscribed"))["room"] != "session:2":
-            pass
+        member, stranger = await member_of(acme, "session:1"), await member_of(globex, "session:2")
         lines = [line.replace('"timeout":10}', '"timeout":1}') for line in re.findall(r"^ +(curl -d .*/approvals\S*)$", demo.output, re.M)]
         tap.is_(len(lines), 3, "curl lines")
         for line in lines:
@@ -136,10 +140,22 @@ def _():
         await stranger.send('{"type":"subscribe","room":"session:1"}')
         tap.is_((await read_until(stranger, "error"))["room"], "session:1", "another tenant's session")
         subprocess.run(["/bin/bash", "-c", demo.find(r"^ +(PGPASSWORD=.*psql .*)$")], stdout=subprocess.DEVNULL, check=True)
-        tap.is_((await read_until(member, "hello"))["from"], "SQL")
+        tap.is_((await read_until(member, "session:message"))["message"]["content"], "Hello from SQL")
         for client in (member, stranger):
             await client.close()
     asyncio.run(act())
+
+
+@tap.case("it tells when the first event was on a page; Redis is started again when somebody kills it")
+def _():
+    tap.like(demo.process.stdout.readline() + demo.process.stdout.readline(), r"The first event was on a page \d+ s after (git clone|\./build\.sh)\.")
+
+    def redis():
+        return next((pid for pid in demo.processes() if b"redis-server" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()), None)
+    before = redis()
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: redis() not in (None, before), "another Redis")
+    wait_until(lambda: status()["redis"]["up"], "nginx to be connected")
 
 
 @tap.case("no log of the demo holds a token")
@@ -170,12 +186,12 @@ def _():
         def shows(which, pattern):
             seen[which] += (clients[which].stdout.read() or b"").decode()
             return re.search(pattern, seen[which])
-        wait_until(lambda: shows(0, '"subscribed","room":"tenant:acme"'), "the member is in its room")
+        wait_until(lambda: shows(0, '"subscribed","room":"session:1"'), "the member is in its room")
         wait_until(lambda: shows(1, '"forbidden"'), "the stranger is refused")
         subprocess.run(["/bin/bash", "-c", demo.find(r"^ +(curl -d '.*publish)$")], stdout=subprocess.DEVNULL,
                        stderr=subprocess.DEVNULL, check=True)
-        wait_until(lambda: shows(0, '"type":"session:update"'), "the event at the member")
-        tap.ok(not shows(1, "session:update"), "nothing at the stranger")
+        wait_until(lambda: shows(0, '"type":"session:message"'), "the event at the member")
+        tap.ok(not shows(1, "session:message"), "nothing at the stranger")
     finally:
         for client in clients:
             client.kill()
@@ -184,7 +200,7 @@ def _():
 
 @tap.case("Ctrl-C ends it with 0, and leaves no process, no listener and no directory")
 def _():
-    tap.ok(len(demo.processes()) >= 6, "a master, two workers, two stores and the script run")
+    tap.ok(len(demo.processes()) >= 7, "a master, two workers, two stores, the backend and the script run")
     os.killpg(demo.process.pid, signal.SIGINT)
     tap.is_(demo.process.wait(TIMEOUT), 0, "exit code")
     wait_until(lambda: not demo.processes(), "no process is left")

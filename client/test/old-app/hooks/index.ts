@@ -1,0 +1,1 @@
+export { useWebSocket, useSessionWebSocket, WS_STATE } from './old.js'
