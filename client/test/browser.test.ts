@@ -175,6 +175,10 @@ it('what is typed is answered by the agent, in both tabs; the approval is given 
     await page.getByText('Shall I deploy').waitFor()
     await page.locator('.approval.pending').waitFor()
   }
+  await picture(one, 'session-light')
+  await one.emulateMedia({ colorScheme: 'dark' })
+  await picture(one, 'session-dark')
+  await one.emulateMedia({ colorScheme: 'light' })
   await one.getByRole('button', { name: 'Approve' }).click()
   for (const page of [one, other]) {
     await page.locator('.approval.approved').getByText('by bob').waitFor()

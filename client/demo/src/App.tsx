@@ -58,7 +58,7 @@ function Home({ user, leave }: { user: string; leave: () => void }): ReactElemen
     <>
       <header className="bar">
         <h1>
-          <span className="mark" aria-hidden="true" /> Design session{id && <span className="number"> {id}</span>}
+          <span className="mark" aria-hidden="true" /> Design session
         </h1>
         <nav aria-label="Sessions">
           {sessions?.map((session) => (
@@ -69,7 +69,7 @@ function Home({ user, leave }: { user: string; leave: () => void }): ReactElemen
         </nav>
         <ConnectionStatus className="pill" />
         <button className="quiet" onClick={leave}>
-          {user} · log out
+          <span className="user">{user} · </span>log out
         </button>
       </header>
       {failure && <p role="alert">{failure}</p>}

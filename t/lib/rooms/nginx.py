@@ -459,8 +459,10 @@ http {{
             text = self.read(os.path.join("sanitizer", name))
             if "LeakSanitizer: detected" in text:
                 # What nginx itself leaves to the end of its process has no frame in the module; but ngx_regex_compile
-                # makes nginx's one compile context for whoever calls it first.
-                leaks = [block for block in text.split("\n\n") if re.match(r"(Direct|Indirect) leak", block)
+                # makes nginx's one compile context for whoever calls it first. And `nginx -t` leaves its whole cycle, on
+                # which only a variable of main() points, or does not any more: then what hangs on that is no leak.
+                whole_cycle = re.search(r"in ngx_create_pool .*\n.*in ngx_init_cycle ", text)
+                leaks = [block for block in text.split("\n\n") if re.match(r"Direct leak" if whole_cycle else r"(Direct|Indirect) leak", block)
                          and "in pcre2_compile_context_create" not in block
                          and (os.path.basename(MODULE) in block or re.search(r"rooms::|src/\w+/\w+\.[ch]pp", block))]
                 text = "ERROR: LeakSanitizer\n" + "\n\n".join(leaks) if leaks else ""
