@@ -61,7 +61,7 @@ function Home({ user, leave }: { user: string; leave: () => void }): ReactElemen
           <span className="mark" aria-hidden="true" /> Design session
         </h1>
         <nav aria-label="Sessions">
-          {sessions?.map((session) => (
+          {(sessions?.length ?? 0) > 1 && sessions?.map((session) => (
             <a key={session.id} href={`#/${session.id}`} aria-current={session.id === id ? 'page' : undefined}>
               {session.id}
             </a>
