@@ -90,6 +90,7 @@ export function createClient(url: string, options: ClientOptions = {}): Client {
   // --- sockets
 
   const openAfter = (ms: number) => {
+    turn++
     clearTimeout(timer)
     timer = setTimeout(open, ms)
   }
@@ -132,35 +133,36 @@ export function createClient(url: string, options: ClientOptions = {}): Client {
     if (mine !== turn) return
     try {
       token = await options.getToken?.()
+      if (mine !== turn) return
+      if (token && token === refusedToken) return deny('the token was refused', 'bad_token')
+
+      const may = options.share !== false && globalThis.BroadcastChannel && globalThis.navigator?.locks
+      const who = may && identity(token)
+      const name = who ? `rooms ${at} ${who}` : undefined
+      if (name !== tabsOf) {
+        leaveTabs()
+        if (name) {
+          tabs = joinTabs(name, tab, () => {
+            next?.close()
+            next = undefined
+            current?.close()
+            lost(current, 4200)
+          })
+          tabsOf = name
+        }
+      }
+      const group = tabs
+      const leads = await group?.leads()
+      if (mine !== turn) return
+      const dial = (inner: Events) => openSocket(at, token, options.tokenIn, inner)
+      next = !group ? dial(events) : leads ? group.lead(dial, events) : group.follow(events)
     } catch (error) {
+      // Of getToken(); or the URL or the token is none that a WebSocket takes.
       if (mine !== turn) return
       const passing = error instanceof TypeError || (error as { retryable?: boolean } | null)?.retryable
-      return passing ? backOff() : deny(String((error as Error | null)?.message ?? error))
+      if (passing) backOff()
+      else deny(String((error as Error | null)?.message ?? error))
     }
-    if (mine !== turn) return
-    if (token && token === refusedToken) return deny('the token was refused', 'bad_token')
-
-    const may = options.share !== false && globalThis.BroadcastChannel && globalThis.navigator?.locks
-    const who = may && identity(token)
-    const name = who ? `rooms ${at} ${who}` : undefined
-    if (name !== tabsOf) {
-      leaveTabs()
-      if (name) {
-        tabs = joinTabs(name, tab, () => {
-          next?.close()
-          next = undefined
-          current?.close()
-          lost(current, 4200)
-        })
-        tabsOf = name
-      }
-    }
-    const group = tabs
-    if (group) {
-      const leads = await group.leads()
-      if (mine !== turn) return
-      next = leads ? group.lead((inner) => openSocket(at, token, options.tokenIn, inner), events) : group.follow(events)
-    } else next = openSocket(at, token, options.tokenIn, events)
   }
 
   const lost = (transport: Transport | undefined, code: number, reason = '') => {
@@ -215,6 +217,8 @@ export function createClient(url: string, options: ClientOptions = {}): Client {
       if (message.ref && room?.asked?.ref === message.ref) answer(room!, message)
       else if (message.type === 'gap') {
         if (room?.on === transport) gap(room, message)
+      } else if (message.offset > 0) {
+        if (room && message.type !== 'subscribed') given(transport, room, message)
       } else if (message.type === 'error') {
         // Thrown out. (`rate` does not say what it passed over: that is asked again when no answer comes.)
         if (room?.on === transport && !message.ref) failed(room, message)
@@ -223,7 +227,7 @@ export function createClient(url: string, options: ClientOptions = {}): Client {
       } else if (message.type === 'token:expiring') void refresh(transport)
       else if (message.type === 'auth:ok') {
         for (const room of rooms.values()) if (room.refused) ask(room)
-      } else if (room && message.offset > 0) given(transport, room, message)
+      }
       hear(message)
     },
     onClose: lost,
@@ -251,15 +255,14 @@ export function createClient(url: string, options: ClientOptions = {}): Client {
   const tell = <Name extends keyof RoomHandlers>(room: Room, name: Name, argument: Parameters<NonNullable<RoomHandlers[Name]>>[0]) => {
     for (const handlers of [...room.handlers]) call((told: never) => handlers[name]?.(told), argument as never)
   }
-  const ask = (room: Room) => {
+  const ask = (room: Room, ref = tab + ++refs) => {
     clearTimeout(room.timer)
     room.refused = undefined
     if (!current) return
-    const ref = tab + ++refs
     const since = room.position && { ...room.position }
     room.asked = { ref, on: current, since }
     current.send({ type: 'subscribe', room: room.name, ref, since })
-    room.timer = setTimeout(() => room.asked?.ref === ref && ask(room), ANSWER_MS)
+    room.timer = setTimeout(() => room.asked?.ref === ref && ask(room, ref), ANSWER_MS)
   }
   const failed = (room: Room, { code, message, retryable }: Message) => {
     const error = { code, message, retryable, room: room.name }

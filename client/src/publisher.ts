@@ -91,7 +91,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
     }
     let failure: PublishError | undefined
     let wait = 0
-    for (let attempt = 0; attempt < attempts; attempt++) {
+    for (let attempt = 0; attempt < Math.max(1, attempts); attempt++) {
       if (attempt) await sleep(Math.max(wait, Math.random() * FIRST_MS * 2 ** attempt))
       wait = 0
       let response: Response
@@ -105,8 +105,10 @@ export function createPublisher(options: PublisherOptions): Publisher {
         continue
       }
       if (response.ok && answer) return answer.results ?? [answer]
-      failure = refused(answer?.error?.message ?? `HTTP ${response.status}`, answer?.error?.code ?? 'http', response.status)
-      if (response.status < 500 && response.status !== 429) throw failure
+      // With several rooms each has its own; a 200 without a whole body has been cut off on the way: it is asked for again.
+      const error = answer?.error ?? answer?.results?.find((one: { error?: object }) => one.error)?.error
+      failure = refused(error?.message ?? `HTTP ${response.status}`, error?.code ?? 'http', response.status)
+      if (!response.ok && response.status < 500 && response.status !== 429) throw failure
       wait = Math.min(LONGEST_MS, 1000 * Number(response.headers.get('Retry-After')) || 0)
     }
     throw failure!
@@ -115,7 +117,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
   /** Reports, and is no unhandled rejection where nobody awaits it. */
   const send = (rooms: string[], type: string, data: Data): Promise<Published[]> => {
     const sent = post(rooms, type, data)
-    sent.catch((error: PublishError) => onError(error))
+    sent.catch(onError).catch((error) => console.error('rooms: onError failed:', error))
     return sent
   }
   const one = (room: string, type: string, data: Data = {}): Promise<Published> => {
@@ -124,17 +126,17 @@ export function createPublisher(options: PublisherOptions): Publisher {
     return sent
   }
   const session = (id: Id, type: string, data: Data) => one(`session:${id}`, type, data)
-  const around = (id: Id, { projectId, sessionId }: Data) => [
+  const around = (id: Id, extra?: Data | null) => [
     `ticket:${id}`,
-    ...(projectId == null ? [] : [`project:${String(projectId)}`]),
-    ...(sessionId == null ? [] : [`session:${String(sessionId)}`]),
+    ...(extra?.projectId == null ? [] : [`project:${String(extra.projectId)}`]),
+    ...(extra?.sessionId == null ? [] : [`session:${String(extra.sessionId)}`]),
   ]
 
   return {
     sessionUpdate: (id, state, progress, extra) => session(id, 'session:update', { ...extra, state, progress }),
     sessionMessage(id, message, extra) {
       // Old pages read the fields flat, beside `message`.
-      const fields: Data = typeof message === 'string' ? { content: message } : message
+      const fields: Data = message && typeof message === 'object' ? message : { content: message }
       const { id: own, role, content, createdAt } = fields
       return session(id, 'session:message', {
         messageId: fields.messageId ?? own,
@@ -152,14 +154,14 @@ export function createPublisher(options: PublisherOptions): Publisher {
     buildProgress: (id, percent, currentTask, details) => session(id, 'build:progress', { ...details, percent, currentTask }),
     specGenerated: (id, data) => session(id, 'spec:generated', data),
     ticketsGenerated(id, data) {
-      const fields: Data = Array.isArray(data) ? { tickets: data } : (data as Data)
+      const fields: Data = Array.isArray(data) ? { tickets: data } : ((data ?? {}) as Data)
       const count = fields.count ?? fields.ticketCount ?? (fields.tickets as unknown[] | undefined)?.length
       return session(id, 'tickets:generated', { ...fields, count, ticketCount: count })
     },
-    ticketUpdate: (id, state, extra = {}) => send(around(id, extra), 'ticket:update', { ...extra, ticketId: id, state }),
-    ticketProgress: (id, phase, message, extra = {}) =>
-      send(around(id, { projectId: extra.projectId }), 'ticket:progress', { ...extra, ticketId: id, phase, message }),
-    prCreated: (id, prUrl, extra = {}) => send(around(id, extra), 'pr:created', { ...extra, ticketId: id, prUrl }),
+    ticketUpdate: (id, state, extra) => send(around(id, extra), 'ticket:update', { ...extra, ticketId: id, state }),
+    ticketProgress: (id, phase, message, extra) =>
+      send(around(id, { projectId: extra?.projectId }), 'ticket:progress', { ...extra, ticketId: id, phase, message }),
+    prCreated: (id, prUrl, extra) => send(around(id, extra), 'pr:created', { ...extra, ticketId: id, prUrl }),
     toRoom: one,
     toSession: (id, type, data) => one(`session:${id}`, type, data),
     toTenant: (id, type, data) => one(`tenant:${id}`, type, data),

@@ -49,16 +49,18 @@ class Store {
 
   constructor(readonly url: string) {}
 
+  open = (): Client =>
+    (this.client ??= createClient(this.url, {
+      ...this.config,
+      // The newest one, of whichever component brought it.
+      getToken: () => this.config?.getToken?.() as string,
+    }))
+
   /** Opens the client, if nobody has; it stays open as long as somebody listens. */
   listen = (changed: () => void): (() => void) => {
     clearTimeout(this.timer)
     this.users++
-    this.client ??= createClient(this.url, {
-      ...this.config,
-      // The newest one, of whichever component brought it.
-      getToken: () => this.config?.getToken?.() as string,
-    })
-    const deaf = this.client.onState(changed)
+    const deaf = this.open().onState(changed)
     return () => {
       deaf()
       if (--this.users) return
@@ -88,7 +90,8 @@ export function RoomsProvider({ children, ...config }: RoomsConfig & { children?
 }
 
 function useStore(own?: RoomsConfig): Store {
-  const config = { ...useContext(Context), ...own }
+  const around = useContext(Context)
+  const config = own ?? around
   const { url = '/ws' } = config
   const store = (stores[url] ??= new Store(url))
   if (config.getToken) store.config = config
@@ -198,7 +201,7 @@ export function useWebSocket({ room, handlers = {}, enabled = true, config }: Us
       () => ({
         send: (message: object) => store.client?.send(message) ?? false,
         subscribe(other: string) {
-          if (store.client && !joined.has(other)) joined.set(other, store.client.subscribe(other, { ...listeners }))
+          if (enabled && !joined.has(other)) joined.set(other, store.open().subscribe(other, { ...listeners }))
         },
         unsubscribe(other: string) {
           joined.get(other)?.()

@@ -6,18 +6,19 @@
 import type { Events, Message, Transport } from './socket.js'
 
 const PING_MS = 500
-const DEAF_MS = 2_000
+const DEAF_PINGS = 2
+const PATIENT_MS = 10_000
 /** A hidden tab's timers may run once a minute. */
 const FORGET_MS = 150_000
 
 type Packet =
   /** follower: who leads? I am here */
   | { kind: 'ping'; tab: string }
-  /** leader: I am. `id` of its socket, '' while it has none; `began`: of two leaders the later one counts; `stranger`: this tab was forgotten */
-  | { kind: 'here'; id: string; began: number; hello?: Message; clock: number; stranger?: string }
+  /** leader: I am. `id` of its socket, if it has one; `began`: of two leaders the later one counts; `stranger`: this tab was forgotten */
+  | { kind: 'here'; id?: string; began: number; hello?: Message; clock?: number; stranger?: string }
   /** leader: the server said */
   | { kind: 'said'; id: string; message: Message }
-  | { kind: 'down'; id: string; code: number; reason: string }
+  | { kind: 'down'; id: string }
   /** follower: say to the server */
   | { kind: 'say'; id: string; tab: string; message: Message }
   | { kind: 'bye'; tab: string }
@@ -39,17 +40,19 @@ export const visible = (): boolean => typeof document === 'undefined' || documen
 export function joinTabs(name: string, tab: string, onLead: () => void): Tabs {
   const channel = new BroadcastChannel(name)
   const left = new AbortController()
+  const { signal } = left
   /** Leader: the rooms that each tab wants, and when it was last heard. */
   const wants = new Map<string, { rooms: Set<string>; heard: number }>()
   let leading: boolean | undefined
   let began = 0
   let shared: { id: string; hello: Message; transport: Transport } | undefined
   let link: (Transport & { id?: string; began: number; events: Events }) | undefined
-  let heard = Date.now()
+  /** Pings that nobody answered. */
+  let deaf = 0
   let known!: () => void
   const ready = new Promise<void>((resolve) => (known = resolve))
 
-  const post = (packet: Packet) => channel.postMessage(packet)
+  const post = (packet: Packet) => signal.aborted || channel.postMessage(packet)
 
   // --- the lock
 
@@ -58,7 +61,7 @@ export function joinTabs(name: string, tab: string, onLead: () => void): Tabs {
     navigator.locks
       .request(name, options, (lock) => {
         if (options.signal) queued = false
-        if (left.signal.aborted) return
+        if (signal.aborted) return
         if (!lock) {
           leading = false
           known()
@@ -70,29 +73,31 @@ export function joinTabs(name: string, tab: string, onLead: () => void): Tabs {
         began = Date.now()
         known()
         if (was === false) onLead()
-        return new Promise<void>((release) => left.signal.addEventListener('abort', () => release()))
+        return new Promise<void>((release) => signal.addEventListener('abort', () => release()))
       })
       .catch(() => {
-        // Another tab took it away, or this one leaves.
-        if (left.signal.aborted || !leading) return
-        leading = false
-        heard = Date.now()
+        if (signal.aborted || leading === false) return
+        // Locks are refused here: a socket of its own. Or another tab took it away.
+        leading = !leading
+        known()
+        if (leading) return
+        deaf = 0
         queue()
         onLead()
       })
   const queue = () => {
     if (queued) return
     queued = true
-    void request({ signal: left.signal })
+    void request({ signal })
   }
   void request({ ifAvailable: true })
 
   // --- the leader
 
   const here = (stranger?: string) => {
-    // While it has no socket, a hidden tab waits longer than others need to.
-    if (!shared && !visible()) return
-    post({ kind: 'here', id: shared?.id ?? '', began, hello: shared?.hello, clock: shared?.transport.clock ?? 0, stranger })
+    // Without a socket a hidden tab waits longer than others need to, and so does one whose token or server lets it wait.
+    if (!shared && (!visible() || Date.now() - began > PATIENT_MS)) return
+    post({ kind: 'here', id: shared?.id, began, hello: shared?.hello, clock: shared?.transport.clock, stranger })
   }
   const say = (from: string, message: Message, transport: Transport) => {
     let of = wants.get(from)
@@ -111,15 +116,15 @@ export function joinTabs(name: string, tab: string, onLead: () => void): Tabs {
 
   // --- the follower
 
-  const drop = (code: number, reason = '') => {
+  const drop = () => {
     const lost = link
     link = undefined
-    lost?.events.onClose(lost, code, reason)
+    lost?.events.onClose(lost, 4200, '')
   }
   const pinging = setInterval(() => {
     if (leading !== false) return
-    if (visible() && Date.now() - heard > DEAF_MS) {
-      heard = Date.now()
+    if (visible() && deaf++ > DEAF_PINGS) {
+      deaf = 0
       void request({ steal: true })
     } else post({ kind: 'ping', tab })
   }, PING_MS)
@@ -131,6 +136,7 @@ export function joinTabs(name: string, tab: string, onLead: () => void): Tabs {
         const of = wants.get(data.tab)
         if (of) of.heard = now
         for (const [who, { heard }] of wants) if (who !== tab && now - heard > FORGET_MS) forget(who)
+        shared?.transport.beat!()
         here(of ? undefined : data.tab)
         if (!of) wants.set(data.tab, { rooms: new Set(), heard: now })
       } else if (data.kind === 'say' && data.id === shared?.id) say(data.tab, data.message, shared.transport)
@@ -139,21 +145,20 @@ export function joinTabs(name: string, tab: string, onLead: () => void): Tabs {
     }
     if (data.kind === 'here') {
       if (link && data.began < link.began) return
-      heard = Date.now()
-      if (!link || !data.id) return
+      deaf = 0
+      if (!link) return
       link.began = data.began
-      link.clock = data.clock
-      if (link.id && (link.id !== data.id || data.stranger === tab)) drop(4200)
-      else if (!link.id) {
+      link.clock = data.clock ?? 0
+      if (link.id && (link.id !== data.id || data.stranger === tab)) drop()
+      else if (!link.id && data.id) {
         link.id = data.id
         link.events.onOpen(link, data.hello)
       }
     } else if (link?.id && 'id' in data && data.id === link.id) {
-      // The leader's token is not this tab's: what is final for it may not be so here.
       if (data.kind === 'said') {
-        heard = Date.now()
+        deaf = 0
         link.events.onMessage(link, data.message)
-      } else if (data.kind === 'down') drop(data.code < 4000 || data.code > 4099 ? data.code : 4200, data.reason)
+      } else if (data.kind === 'down') drop()
     }
   }
 
@@ -161,9 +166,9 @@ export function joinTabs(name: string, tab: string, onLead: () => void): Tabs {
     leads: () => ready.then(() => leading!),
     lead(open, events) {
       const id = tab + Date.now().toString(36) + Math.random()
-      const gone = (code: number, reason = '') => {
+      const gone = () => {
         if (shared?.id === id) shared = undefined
-        post({ kind: 'down', id, code, reason })
+        post({ kind: 'down', id })
       }
       const inner = open({
         onOpen(transport, hello) {
@@ -178,7 +183,7 @@ export function joinTabs(name: string, tab: string, onLead: () => void): Tabs {
           events.onMessage(outer, message)
         },
         onClose(_, code, reason) {
-          gone(code, reason)
+          gone()
           events.onClose(outer, code, reason)
         },
       })
@@ -190,7 +195,7 @@ export function joinTabs(name: string, tab: string, onLead: () => void): Tabs {
         probe: inner.probe,
         close() {
           inner.close()
-          gone(4200)
+          gone()
         },
       }
       return outer

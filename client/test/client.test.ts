@@ -220,6 +220,16 @@ describe('tokens', () => {
     expect(sockets.map((socket) => socket.closed)).toEqual([1000, undefined])
   })
 
+  it('one that no WebSocket takes is denied', async () => {
+    vi.stubGlobal('WebSocket', class {
+      constructor() {
+        throw new DOMException('bad subprotocol', 'SyntaxError')
+      }
+    })
+    const client = await open({ getToken: () => 'abc\n' })
+    expect([client.state, client.error?.message]).toEqual(['denied', 'bad subprotocol'])
+  })
+
   it('one that comes too late, after close() or reconnect(), opens nothing', async () => {
     const waiting: ((token: string) => void)[] = []
     const client = await open({ getToken: () => new Promise((resolve) => waiting.push(resolve)) })
@@ -377,6 +387,30 @@ describe('rooms', () => {
     for (let n = 0; n < 100; n++) expect(last().asks(`r:${n}`).length).toBeGreaterThan(0)
   })
 
+  it('events of the server’s own types are events', async () => {
+    const client = await open()
+    const room = watch(client, 'r:1')
+    last().connects().joins('r:1')
+    for (const [n, type] of ['error', 'connected', 'reconnect', 'token:expiring', 'auth:ok'].entries()) last().event('r:1', n + 1, { type, message: 'mine', afterMs: 0 })
+    await vi.advanceTimersByTimeAsync(4000)
+    expect([room.events, room.errors, client.state, sockets.length, last().closed]).toEqual([[1, 2, 3, 4, 5], [], 'live', 1, undefined])
+    expect(client.serverNow()).toBeGreaterThan(0)
+  })
+
+  it('as many as rooms_max_rooms allows are all joined, however slowly they are answered', async () => {
+    const client = await open()
+    const rooms = Array.from({ length: 128 }, (_, n) => watch(client, `r:${n}`))
+    const socket = last().connects()
+    for (let done = 0, second = 0; second < 40; second++) {
+      await vi.advanceTimersByTimeAsync(1000)
+      for (const { type, room, ref } of socket.sent.slice(done)) {
+        done++
+        if (type === 'subscribe') socket.says({ type: 'subscribed', room, ref, epoch: 'e1', offset: 0 })
+      }
+    }
+    expect(rooms.filter(({ joins }) => !joins).length).toBe(0)
+  })
+
   it('a handler that throws harms no other', async () => {
     const client = await open()
     client.subscribe('r:1', {
@@ -435,6 +469,20 @@ describe('a server that leaves', () => {
     last().connects()
     await vi.advanceTimersByTimeAsync(5000)
     expect([sockets.length, client.state]).toEqual([2, 'live'])
+  })
+
+  it('the old one going while the new one’s token is awaited costs no third socket', async () => {
+    let slow = 0
+    await open({ getToken: () => new Promise((resolve) => setTimeout(() => resolve('t'), slow)) })
+    last().connects()
+    slow = 100
+    last().says({ type: 'reconnect', afterMs: 10 })
+    await vi.advanceTimersByTimeAsync(20)
+    sockets[0]!.drops(1012)
+    await vi.advanceTimersByTimeAsync(500)
+    last().connects()
+    await vi.advanceTimersByTimeAsync(1000)
+    expect(sockets.length).toBe(2)
   })
 
   it('the old one going while the new one is being opened costs no second socket', async () => {

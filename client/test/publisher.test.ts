@@ -127,6 +127,27 @@ describe('on a server that fails', () => {
     expect([bodies.length, failure.status, failure.message, told]).toEqual([3, 503, 'x to r:1: no place', ['unavailable']])
   })
 
+  it('an answer that was cut off is asked for again, since it may have been taken', async () => {
+    const url = await listen((n) => [200, n === 1 ? undefined : { room: 'r:1', duplicate: true }])
+    expect((await createPublisher({ url }).toRoom('r:1', 'x')).duplicate).toBe(true)
+  })
+
+  it('of several rooms, the first refusal is told', async () => {
+    const url = await listen(() => [400, { results: [{ room: 'ticket:t', offset: 1 }, { error: { code: 'bad_room', message: 'no room' } }] }])
+    const failure = await createPublisher({ url, onError: () => {} }).ticketUpdate('t', 'done', { projectId: ' ' }).catch((error) => error)
+    expect([failure.code, failure.status]).toEqual(['bad_room', 400])
+  })
+
+  it('whatever it is given it answers with a promise', async () => {
+    const url = await listen(() => [200, { room: 'r:1' }])
+    const broadcast = createPublisher({ url })
+    const nothing = undefined as never
+    await Promise.all([
+      broadcast.sessionMessage('1', nothing), broadcast.ticketsGenerated('1', nothing), broadcast.ticketUpdate('1', 'x', null as never),
+      broadcast.ticketProgress('1', 'x', 'm', null as never), broadcast.prCreated('1', 'x', null as never), broadcast.approvalRequested('1', nothing),
+    ])
+  })
+
   it('an attempt has its time', async () => {
     const url = await listen(() => [200, { room: 'r:1' }])
     http.removeAllListeners('request')
@@ -142,10 +163,12 @@ describe('on a server that fails', () => {
       const broadcast = createPublisher({ url: 'http://127.0.0.1:1/publish', attempts: 2 })
       broadcast.sessionUpdate(1, 'x')
       broadcast.ticketUpdate(1, 'x')
+      createPublisher({ url: 'http://127.0.0.1:1/publish', attempts: 0, onError() { throw new Error('mine') } }).toRoom('r:1', 'x')
       setTimeout(() => console.log('alive'), 1500)
     `], { encoding: 'utf8' })
     expect([done.status, done.stdout]).toEqual([0, 'alive\n'])
-    expect(done.stderr.trim().split('\n').map((line) => line.replace(/ does not answer.*/, '')).sort()).toEqual([
+    expect(done.stderr).toContain('rooms: onError failed: Error: mine')
+    expect(done.stderr.match(/^rooms: \w+:\w+ to .*/gm)!.map((line) => line.replace(/ does not answer.*/, '')).sort()).toEqual([
       'rooms: session:update to session:1: http://127.0.0.1:1/publish',
       'rooms: ticket:update to ticket:1: http://127.0.0.1:1/publish',
     ])

@@ -180,6 +180,18 @@ describe(`React ${React.version}`, () => {
     expect(last().sent.filter(({ type }) => type === 'unsubscribe').map(({ room }) => room)).toEqual(['r:1', 'r:2'])
   })
 
+  it('subscribe() from a child’s effect, before its parent’s own, is not lost', async () => {
+    const Child = ({ subscribe }: { subscribe: (room: string) => void }) => {
+      useEffect(() => subscribe('r:9'), [subscribe])
+      return null
+    }
+    const Parent = () => <Child subscribe={useWebSocket().subscribe} />
+    render(<RoomsProvider url="ws://host/ws" getToken={() => 't'}><Parent /></RoomsProvider>)
+    await says(() => {})
+    await says(() => last().connects())
+    expect(last().asks('r:9').length).toBe(1)
+  })
+
   it('configure() stands for the provider; without either it is /ws on the page’s host', async () => {
     const Part = () => <i>{useConnectionState()}</i>
     render(<Part />)

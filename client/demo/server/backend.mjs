@@ -159,12 +159,13 @@ async function state(id) {
 
 async function body(request) {
   let text = ''
+  request.setEncoding('utf8')
   for await (const chunk of request) {
     text += chunk
     if (text.length > 65536) throw new Refusal(413, 'too large')
   }
   try {
-    return JSON.parse(text || '{}')
+    return JSON.parse(text || '{}') ?? {}
   } catch {
     throw new Refusal(400, 'the body is no JSON')
   }

@@ -9,30 +9,32 @@ import { apply, type Approval, type Message, type Session, type Spec, type Ticke
 function useSession(id: string): { session?: Session; failure: string } {
   const [session, setSession] = useState<Session>()
   const [failure, setFailure] = useState('')
-  // What comes while the state is on its way is applied to it afterwards: it may be older.
-  const early = useRef<RoomEvent[] | null>([])
+  // What comes while the state is on its way is applied to it afterwards: it may be older. Of two loads the later one counts.
+  const early = useRef<RoomEvent[]>([])
+  const loads = useRef({ begun: 0, done: 0 })
   const load = useCallback(() => {
-    early.current ??= []
+    const mine = ++loads.current.begun
+    early.current = []
     api.session(id).then(
       (loaded) => {
-        const waiting = early.current ?? []
-        early.current = null
-        setSession(waiting.reduce(apply, loaded))
+        if (mine !== loads.current.begun) return
+        loads.current.done = mine
+        setSession(early.current.splice(0).reduce(apply, loaded))
         setFailure('')
       },
-      (error: Error) => setFailure(error.message),
+      (error: Error) => {
+        if (mine === loads.current.begun) setFailure(error.message)
+      },
     )
   }, [id])
-  const begun = useRef(false)
   useSessionWebSocket(id, {
-    // Loaded from the moment when the room has been joined: nothing falls between the two.
+    // Loaded from the moment when the room has been joined: nothing falls between the two. A load that failed is tried again then.
     onSubscribed() {
-      if (!begun.current) load()
-      begun.current = true
+      if (!loads.current.done) load()
     },
     onGap: load,
     onMessage(event) {
-      if (early.current) early.current.push(event)
+      if (loads.current.begun > loads.current.done) early.current.push(event)
       setSession((now) => now && apply(now, event))
     },
     onError: (error) => setFailure(error.message),
@@ -45,6 +47,7 @@ export function DesignSession({ id }: { id: string }): ReactElement {
   if (!session) return failure ? <p className="notice" role="alert">{failure}</p> : <p className="notice">Loading…</p>
   return (
     <main className="session">
+      {failure && <p className="notice" role="alert">{failure}</p>}
       <Conversation id={id} messages={session.messages} />
       <aside>
         <Progress session={session} />
