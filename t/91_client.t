@@ -21,6 +21,6 @@ tap.add("publint finds nothing", command, "npx", "publint", "--strict")
 tap.add("are the types wrong? no, in no way of importing them", command, "bash", "-c",
         'dir=$(mktemp -d) && trap "rm -r $dir" EXIT && npm pack --silent --pack-destination "$dir" && npx attw "$dir"/*.tgz')
 tap.add("each part is as small as promised", command, "node", "size.mjs")
-vitest.run("client.test.ts", "react.test.tsx", "server.test.ts", "publisher.test.ts")
+vitest.run("client.test.ts", "tabs.test.ts", "react.test.tsx", "server.test.ts", "publisher.test.ts")
 vitest.run("react.test.tsx", REACT="18")
 tap.run()

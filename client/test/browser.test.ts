@@ -85,6 +85,8 @@ const post = async (path: string, body: object) => {
 const publish = (session: string, type: string, data: object) => post('/publish', { room: `session:${session}`, type, data })
 const say = (session: string, content: string) =>
   until('a publish that is taken', () => publish(session, 'session:message', { message: { id: content, role: 'assistant', content } }).catch(() => false))
+const redis = (command: string) =>
+  execFileSync('redis-cli', ['-s', `${dir}/redis/redis.sock`, command], { env: { ...process.env, REDISCLI_AUTH: readFileSync(`${dir}/redis.password`, 'utf8').trim() }, stdio: 'ignore' })
 const nginx = () => Number(readFileSync(`${dir}/nginx.pid`, 'utf8'))
 const children = (pid: number) => readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').map(Number)
 const members = async (room: string): Promise<number> => {
@@ -214,7 +216,7 @@ it('reload, kill -9 of the workers, a restart of Redis, and 10 s offline: both t
   const trials: [string, () => Promise<unknown>][] = [
     ['reload', async () => process.kill(nginx(), 'SIGHUP')],
     ['kill -9', async () => children(nginx()).forEach((pid) => process.kill(pid, 'SIGKILL'))],
-    ['redis', async () => execFileSync('redis-cli', ['-s', `${dir}/redis/redis.sock`, 'shutdown'], { env: { ...process.env, REDISCLI_AUTH: readFileSync(`${dir}/redis.password`, 'utf8').trim() }, stdio: 'ignore' })],
+    ['redis', async () => redis('shutdown')],
     ['offline', () => context.setOffline(true)],
   ]
   let n = 0
@@ -241,6 +243,20 @@ it('reload, kill -9 of the workers, a restart of Redis, and 10 s offline: both t
     }
   }
 }, 90_000)
+
+it('a gap, as after FLUSHALL, makes a tab fetch its state once, and then it goes on', async () => {
+  const page = await tab(await browserOf())
+  await say('1', 'before the gap')
+  await page.getByText('before the gap').waitFor()
+  const fetched: string[] = []
+  page.on('request', (request) => request.url().includes('/api/sessions/') && fetched.push(request.url()))
+  redis('flushall')
+  await until('a fetch', () => fetched.length)
+  await page.waitForTimeout(3000)
+  await say('1', 'after the gap')
+  await page.getByText('after the gap').waitFor()
+  expect([fetched.length, page.opened]).toEqual([1, 1])
+})
 
 it('a token is renewed before its end, on the same socket', async () => {
   const page = await tab(await browserOf())

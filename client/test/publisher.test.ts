@@ -103,7 +103,13 @@ describe('on a server that fails', () => {
     await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve))
     return `http://127.0.0.1:${(http.address() as AddressInfo).port}/publish`
   }
-  afterEach(() => new Promise((resolve) => http.close(resolve)))
+  afterEach(
+    () =>
+      new Promise((resolve) => {
+        http.close(resolve)
+        http.closeAllConnections()
+      }),
+  )
 
   it('503 and lost answers are tried again with the same bytes, in which there is a key', async () => {
     const url = await listen((n) => (n === 1 ? [503, { error: { code: 'unavailable', message: 'm' } }] : n === 2 ? undefined : [200, { room: 'r:1', offset: 1 }]))

@@ -65,7 +65,7 @@ for (const broker of ['zone', 'redis']) {
       for (const one of seen) expect([one.numbers, one.gaps]).toEqual([range(n), []])
     })
 
-    it('a reload is no moment without a socket: no state but live, nothing lost in a room without history', async () => {
+    it('a reload is no moment without a socket: no state but live, nothing lost without a word in a room without history', async () => {
       const client = connect()
       const name = room('bare')
       const seen = watch(client, name)
@@ -77,8 +77,10 @@ for (const broker of ['zone', 'redis']) {
       const end = Date.now() + 2500
       while (Date.now() < end) await server.publish(name, 'x', { n: ++n })
       await reloading
-      await until('all', () => seen.numbers.length >= n)
-      expect([seen.numbers, seen.gaps, states]).toEqual([range(n), [], []])
+      await until('the last', () => seen.numbers.at(-1) === n)
+      // Both sockets are there meanwhile. Through Redis an event may still be on its way to the old one when the new one has answered.
+      if (broker === 'zone' || !seen.gaps.length) expect([seen.numbers, seen.gaps]).toEqual([range(n), []])
+      expect([seen.gaps.length <= 1, states]).toEqual([true, []])
     })
 
     it('a position that is gone is one gap, and then it goes on', async () => {

@@ -29,10 +29,27 @@ def all_started():
     return list(_servers)
 
 
+_ports = {}
+
+
+def _ours(port):
+    """Whether no other test has chosen it and not bound it yet; it is this process' from now on."""
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind(f"\0rooms-test-port-{port}")
+    except OSError:
+        claim.close()
+        return False
+    _ports[port] = claim
+    return True
+
+
 def free_port():
     """A port below the ephemeral range, so that no outgoing connection takes it before nginx binds it."""
     for _ in range(200):
         port = random.randrange(20000, 32000)
+        if not _ours(port):
+            continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
