@@ -313,6 +313,23 @@ it('the leading tab is frozen, then killed: messages are in the other one within
   }
 })
 
+it('the leading tab is reloaded: a message is in the other one within 3 s, and in both once', async () => {
+  const context = await browserOf()
+  const [leader, other] = [await tab(context), await tab(context)]
+  expect([leader.opened, other.opened]).toEqual([1, 0])
+  const reloading = leader.reload()
+  const begun = Date.now()
+  await publish('1', 'session:message', { message: { id: 'reloaded 1', role: 'assistant', content: 'reloaded 1' } })
+  await other.getByText('reloaded 1').waitFor()
+  expect(Date.now() - begun).toBeLessThan(3000)
+  await reloading
+  await leader.locator('[data-state=live]').waitFor()
+  await say('1', 'reloaded 2')
+  for (const page of [leader, other]) await page.getByText('reloaded 2').waitFor()
+  expect(await ours(other, 'reloaded')).toEqual(['reloaded 1', 'reloaded 2'])
+  await until('one socket', async () => (await members('session:1')) === 1)
+})
+
 it('a leading tab whose script hangs delays the other by no more than 3 s, and what both get is shown once', async () => {
   const context = await browserOf()
   const leader = await tab(context)
