@@ -259,6 +259,8 @@ $(UNIT)/oracle: t/oracle/oracle.cpp $(UNIT)/librooms.a | $(UNIT)/std.hpp.gch
 
 LOAD := $(patsubst t/load/%.cpp,build/load/%,$(wildcard t/load/*.cpp))
 
+BENCH := build/bench/load build/bench/floor
+
 .PHONY: load-build
 load-build: $(LOAD)
 build/load/%: t/load/%.cpp
@@ -266,13 +268,18 @@ build/load/%: t/load/%.cpp
 	@echo "  g++ $@"
 	@g++ -std=c++20 $(WARNINGS) -Werror -O2 -g -o $@ $< -ljansson -lcrypto
 
+build/bench/%: bench/%.cpp
+	@mkdir -p $(@D)
+	@echo "  g++ $@"
+	@g++ -std=c++20 $(WARNINGS) -Werror -O2 -g -o $@ $< -lssl -lcrypto -lz
+
 # --- the suite ----------------------------------------------------------------------------------
 
 # The longest first, so that nobody waits for one of them at the end.
 LONGEST := $(wildcard $(addprefix t/,92_*.t 91_*.t 86_*.t 87_*.t 89_*.t 81_*.t 82_*.t 83_*.t 57_*.t 80_*.t 90_*.t 58_*.t 53_*.t))
 T ?= $(LONGEST) $(filter-out $(LONGEST),$(sort $(wildcard t/*.t)))
 TEST_JOBS ?= 3
-NODE_MODULES := $(addsuffix /node_modules/.package-lock.json,t client client/demo client/test/react-18)
+NODE_MODULES := $(addsuffix /node_modules/.package-lock.json,t client client/demo client/test/react-18 bench/node)
 ORACLE := $(if $(wildcard t/oracle/oracle.cpp),oracle)
 ROOMS_NGINX ?= $(if $(NGX_NAME),$(CURDIR)/$(MODULE)/objs/nginx)
 SUITE_ENV = ROOMS_UNIT_DIR=$${ROOMS_UNIT_DIR:-$(UNIT)} $(if $(ROOMS_NGINX),ROOMS_NGINX=$(ROOMS_NGINX))
@@ -296,11 +303,11 @@ test: ## everything: unit tests, corpora, the suite, then `make check`
 VALKEY := $(wildcard /usr/bin/valkey-server)
 VALKEY_T := $(sort $(wildcard t/5[789]_redis*.t t/7?_*_redis.t))
 
-prove: module module-faults unit-build load-build $(NODE_MODULES) client demo $(if $(NGX_NAME),nginx) ## the suite, or T="t/a.t t/b.t" of it
+prove: module module-faults unit-build load-build $(BENCH) $(NODE_MODULES) client demo $(if $(NGX_NAME),nginx) ## the suite, or T="t/a.t t/b.t" of it
 	@$(call suite,$(MODULE),$(MODULE)-faults,build/tap)
 	@$(if $(VALKEY),$(if $(filter $(VALKEY_T),$(T)),export ROOMS_REDIS_SERVER=$(VALKEY) && $(call suite,$(MODULE),$(MODULE)-faults,build/tap-valkey,$(filter $(VALKEY_T),$(T))),true),true)
 
-asan: module-asan load-build $(NODE_MODULES) client ## the corpora and the suite, under ASan and UBSan
+asan: module-asan load-build $(BENCH) $(NODE_MODULES) client ## the corpora and the suite, under ASan and UBSan
 	@$(MAKE) --no-print-directory unit-build fuzz-replay $(ORACLE) $(UNIT_ASAN)
 	@export ROOMS_ASAN=1 ROOMS_UNIT_DIR=$(UNIT)-asan && $(call suite,$(MODULE)-asan,$(MODULE)-asan,build/tap-asan)
 
@@ -331,7 +338,7 @@ $(DEMO): $(wildcard client/src/*.ts client/demo/src/* client/demo/server/*.mjs) 
 
 # --- what no test sees --------------------------------------------------------------------------
 
-FORMATTED = $(SOURCES) $(HEADERS) $(wildcard t/unit/*.hpp t/unit/*.cpp t/fuzz/*.cpp t/oracle/*.cpp t/pg/*.cpp)
+FORMATTED = $(SOURCES) $(HEADERS) $(wildcard t/unit/*.hpp t/unit/*.cpp t/fuzz/*.cpp t/oracle/*.cpp t/pg/*.cpp bench/*.cpp)
 
 .PHONY: check check-layers check-conformance check-docs check-directives check-warnings fmt fmt-check
 check: check-layers fmt-check check-docs check-directives check-conformance check-warnings ## the house rules
@@ -362,16 +369,21 @@ fmt-check: ## whether `make fmt` would change anything
 
 # --- by hand ------------------------------------------------------------------------------------
 
-.PHONY: run bench faults clean
+.PHONY: run bench bench-full bench-many faults clean
 faults: module ## two hosts and thousands of clients while Redis fails in every way, SECONDS each; FAULTS="restart …"
 	@$(PYTHON) t/faults/redis.py --seconds $(SECONDS) $(FAULTS)
 
 run: module demo ## nginx with the module on 127.0.0.1:8080 (PORT=9000), and a page that shows it
 	@client/demo/run
 
-bench: module load-build ## memory of a connection; how long an event takes, with Redis and without
-	@bench/memory
-	@bench/redis
+bench: module $(BENCH) ## ours beside the floor, 5 rounds; about 10 minutes
+	@bench/run --quick --rounds 5 --out build/bench/results
+
+bench-full: module $(BENCH) bench/node/node_modules/.package-lock.json ## all servers in all scenarios, into bench/results
+	@bench/run
+
+bench-many: module build/bench/load ## one event to 200,000 sockets (SOCKETS=1000000)
+	@bench/many $(SOCKETS)
 
 migrate: ## DATABASE='host=… dbname=…' [TO=0003]: brings a database to the newest migration, or to that one
 	@migrations/migrate '$(DATABASE)' $(TO)

@@ -129,6 +129,10 @@ case ${1:-run} in
         make --no-print-directory -j2 module demo
         exec client/demo/run
         ;;
+    bench | bench-full | bench-many)
+        need "${run_packages[@]}" python3 libnginx-mod-nchan
+        exec make --no-print-directory "$@"
+        ;;
     module | clean | help)
         need "${run_packages[@]}"
         exec make --no-print-directory "$@"
