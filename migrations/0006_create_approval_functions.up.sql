@@ -41,6 +41,8 @@ comment on function rooms_warn_of(text[], timestamptz) is 'rooms: approval:expir
 -- Ends what is overdue and warns of what will be, `most` of each. Rows that somebody has locked are left
 -- to the next sweep. Looks at nothing but the two partial indexes, so what waits costs nothing; the planner
 -- is held to it, for where it expects few rows it sorts all that are due, and locks all their sessions.
+-- A table that it can but read as a whole (one row of settings) then seems to cost billions: not compiled
+-- for that, which would take 50 ms for each warning.
 --   more     there is more that is due now
 --   next_ms  from now until the next deadline or warning; null: nothing waits
 --   outbox   there is something to publish
@@ -50,7 +52,7 @@ create or replace function rooms_sweep(most integer, report boolean,
     out expired integer, out more boolean, out next_ms bigint, out outbox boolean,
     out pending bigint, out outbox_depth bigint, out outbox_age_ms bigint)
 language plpgsql security definer set search_path from current set timezone = 'UTC'
-set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off as $$
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $$
 declare
     moment timestamptz := clock_timestamp();
     due text[];

@@ -681,6 +681,19 @@ def _(session):
     tap.is_((len(told(session, late)), row(session, late, "expires_at - warn_at")), (1, "00:00:02"), "the one that was late")
 
 
+@both("a sweep compiles nothing, though without an index the planner believes that what it reads is dear")
+def _(session):
+    session("update hitl_approvals set status = 'rejected' where status = 'pending'; delete from rooms_outbox")
+    approval(session, "-1 second", 2)
+    approval(session, "60.01 seconds", 2)
+    time.sleep(0.02)
+    # The server tells when it looks for its compiler, also where none is installed.
+    session("set jit = on; set client_min_messages = debug1")
+    tap.unlike(str(session("select * from rooms_sweep(200, true)")), "JIT", "the server's words")
+    tap.is_(session("select type, count(*) from rooms_outbox group by 1 order by 1"), [["approval:expiring", "2"], ["approval:resolved", "2"]], "told")
+    tap.like(str(session("set jit_above_cost = 0; select count(*) from pg_class")), "JIT", "of a statement that is compiled")
+
+
 @both("what falls due while a sweep is at work is the next one's: next_ms is 0, not the deadline after it")
 def _(session):
     session("update hitl_approvals set status = 'rejected' where status = 'pending'")

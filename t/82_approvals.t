@@ -457,6 +457,7 @@ def _():
 def _():
     with pg.session(dbname="warns") as session:
         warner = approvals_host(pg, "rooms_approvals postgres timeout=15m warn=1200ms,700ms,300ms;", database="warns", name="warner")
+        wait_until(lambda: session("select warn from rooms_approval_defaults") == [["{00:00:01.2,00:00:00.7,00:00:00.3}"]], "the times to be known")
         of = new_session(session)
         with Watch(of, warner) as pages:
             for make in (lambda: create(warner, of, timeout=1.5)["id"], lambda: insert(session, of, "1500 milliseconds"),
@@ -470,7 +471,7 @@ def _():
                         event = pages.expect(approvalId=id_)
                     tap.is_((event["type"], event["action"], event["expiresAt"]), ("approval:expiring", "deploy", ends))
                     tap.ok(left - LATE_MS <= event["remainingMs"] <= left, f"{left}: {event}")
-                    near(event["timestamp"] + event["remainingMs"], ends, "the rest", 1000)
+                    near(event["timestamp"] + event["remainingMs"], ends, "the rest", 250)
                 in_time(pages.expect(type="approval:resolved", status="timeout", approvalId=id_))
             id_ = create(warner, of, timeout=60)["id"]
             pages.expect(type="approval:requested")
