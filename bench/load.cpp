@@ -111,6 +111,7 @@ constexpr Option kOptions[] = {
     {"seconds", "that are (3)"},
     {"listen", "publishes nothing: ends when each socket has got so many events"},
     {"handshakes", "instead of all that: so many, `window` at once"},
+    {"spin", "1: never sleeps, so that no send of the server has to wake it"},
     {"pids", "the server's processes: 1,2,3"},
     {"also", "processes whose CPU is told apart"},
 };
@@ -672,6 +673,7 @@ public:
           body_(options.text("body", "{mark}")),
           joined_(options.text("joined")),
           ports_(numbers_of(options.text("port"))),
+          spin_(options.count("spin", 0) != 0),
           source_(options.count("source", 2)),
           sources_(options.count("sources", 1)),
           batch_(options.count("batch", 1)),
@@ -870,7 +872,7 @@ private:
     void turn(Nanoseconds until) {
         std::array<epoll_event, 512> events;
         const Nanoseconds now = now_ns();
-        const Nanoseconds left = until > now ? until - now : 0;
+        const Nanoseconds left = until > now && !spin_ ? until - now : 0;
         const timespec wait{static_cast<time_t>(left / kSecond), static_cast<long>(left % kSecond)};
         const int count =
             epoll_pwait2(epoll_, events.data(), static_cast<int>(events.size()), &wait, nullptr);
@@ -1135,6 +1137,7 @@ private:
     const Template body_;
     const std::string joined_;
     const std::vector<int> ports_;
+    const bool spin_;
     const std::size_t source_;
     const std::size_t sources_;
     const std::size_t batch_;

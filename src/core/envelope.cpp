@@ -2,8 +2,10 @@
 // members between our own. Nothing is decoded but names and strings with escapes.
 #include "core/envelope.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <cstring>
+#include <iterator>
 #include <unordered_set>
 #include <utility>
 
@@ -11,6 +13,26 @@
 
 namespace rooms {
 namespace {
+
+// The names that only the server writes. By size first: most names of data have another.
+bool is_reserved(std::string_view name, bool id_is_ours) {
+    switch (name.size()) {
+        case 2: return id_is_ours && name == "id";
+        case 4: return name == "type" || name == "room";
+        case 6: return name == "offset";
+        case 9: return name == "timestamp";
+        default: return false;
+    }
+}
+
+// What stands between the braces of an object, without the space around it.
+std::string_view inside(std::string_view object) {
+    constexpr std::string_view kSpace = " \n\r\t";
+    object = object.substr(1, object.size() - 2);
+    const std::size_t first = object.find_first_not_of(kSpace);
+    if (first == object.npos) return {};
+    return object.substr(first, object.find_last_not_of(kSpace) + 1 - first);
+}
 
 // Reads one publication. Its texts with escapes go to `texts`.
 class ItemReader {
@@ -46,6 +68,7 @@ private:
     std::forward_list<std::string>& texts_;
     const PublishLimits& limits_;
     std::size_t index_;
+    unsigned seen_ = 0;  // of the fields, a bit each
     PublishItem item_;
     PublishError error_;
     bool has_room_ = false;
@@ -66,9 +89,6 @@ bool ItemReader::object(const JsonValue& value) {
         return fail(PublishCode::bad_json,
                     "a publication must be an object, not " + std::string(json_type_text(value.type)));
     }
-    if (const auto twice = find_duplicate_member(value.raw)) {
-        return fail(PublishCode::bad_json, "duplicate field " + shown_text(twice->name()));
-    }
     JsonMember member;
     for (JsonMembers members(value.raw); members.next(member);) {
         if (!this->member(member)) return false;
@@ -82,22 +102,26 @@ bool ItemReader::object(const JsonValue& value) {
 }
 
 bool ItemReader::member(const JsonMember& member) {
+    constexpr std::string_view kFields[] = {"room", "rooms", "type", "data", "id", "key"};
+    enum Field : std::size_t { kRoom, kRooms, kType, kData, kId, kKey };
     const std::string_view name = member.name();
-    if (name == "room") return room(member);
-    if (name == "rooms") return rooms(member);
-    if (name == "type") {
-        item_.raw_type = member.raw;
-        return text(member, kMaxEventType, item_.type);
-    }
-    if (name == "data") return data(member);
-    if (name == "id") {
-        item_.raw_id = member.raw;
-        return text(member, kMaxEventId, item_.id);
-    }
-    if (name == "key") return text(member, kMaxEventId, item_.key);
+    const auto* const found = std::find(std::begin(kFields), std::end(kFields), name);
+    const auto field = static_cast<std::size_t>(found - std::begin(kFields));
     // A misspelt name must not cost the data behind it.
-    return fail(PublishCode::bad_field,
-                "unknown field " + shown_text(name) + ": known are room, rooms, type, data, id, key");
+    if (found == std::end(kFields)) {
+        return fail(PublishCode::bad_field,
+                    "unknown field " + shown_text(name) + ": known are room, rooms, type, data, id, key");
+    }
+    if (seen_ >> field & 1U) return fail(PublishCode::bad_json, "duplicate field " + shown_text(name));
+    seen_ |= 1U << field;
+    switch (field) {
+        case kRoom: return room(member);
+        case kRooms: return rooms(member);
+        case kType: item_.raw_type = member.raw; return text(member, kMaxEventType, item_.type);
+        case kData: return data(member);
+        case kId: item_.raw_id = member.raw; return text(member, kMaxEventId, item_.id);
+        default: return text(member, kMaxEventId, item_.key);
+    }
 }
 
 bool ItemReader::text(const JsonMember& member, std::size_t max, std::string_view& out) {
@@ -158,7 +182,11 @@ void ItemReader::fold_rooms() {
 bool ItemReader::data(const JsonMember& member) {
     if (member.type != JsonType::object) return must_be("data", "an object", member.type);
     // An event with two members of one name would be read differently by different clients.
-    if (const auto twice = find_duplicate_member(member.raw)) {
+    const auto note = [this](const JsonMember& each) {
+        if (each.escaped || is_reserved(each.name(), true) || may_be_id_field(each.name()))
+            item_.plain_data = false;
+    };
+    if (const auto twice = find_duplicate_member(member.raw, note)) {
         return fail(PublishCode::bad_json, "duplicate field " + shown_text(twice->name()) + " in data");
     }
     item_.data = member.raw;
@@ -174,17 +202,6 @@ PublishError too_many(const PublishLimits& limits) {
     return PublishError{PublishCode::bad_field,
                         "more than " + std::to_string(limits.max_items) + " publications in one body",
                         limits.max_items};
-}
-
-// The names that only the server writes. By size first: most names of data have another.
-bool is_reserved(std::string_view name, bool id_is_ours) {
-    switch (name.size()) {
-        case 2: return id_is_ours && name == "id";
-        case 4: return name == "type" || name == "room";
-        case 6: return name == "offset";
-        case 9: return name == "timestamp";
-        default: return false;
-    }
 }
 
 }  // namespace
@@ -245,15 +262,22 @@ std::optional<std::string> check_idempotency_key(std::string_view key) {
     return std::nullopt;
 }
 
+std::size_t max_event_body(const PublishItem& item, std::string_view room) {
+    constexpr std::size_t kNamesAndMarks = 64;
+    return kNamesAndMarks + item.raw_type.size() + 2 * room.size() + item.data.size() + item.raw_id.size();
+}
+
 std::string encode_event_body(const PublishItem& item, std::string_view room) {
+    std::string out;
+    out.reserve(max_event_body(item, room));
+    append_event_body(out, item, room);
+    return out;
+}
+
+void append_event_body(std::string& out, const PublishItem& item, std::string_view room) {
     const std::size_t colon = room.find(':');
     const std::string_view kind = room.substr(0, colon);
     const std::string_view id = room.substr(colon + 1);
-
-    constexpr std::size_t kNamesAndMarks = 64;
-    std::string out;
-    out.reserve(kNamesAndMarks + item.raw_type.size() + 2 * room.size() + item.data.size() +
-                item.raw_id.size());
     out += "{\"type\":";
     out += item.raw_type;
 
@@ -265,17 +289,24 @@ std::string encode_event_body(const PublishItem& item, std::string_view room) {
     out += id;
     out += '"';
     const std::size_t id_field_size = out.size() - id_field;
-    bool own_id_field = false;
 
-    JsonMember member;
-    for (JsonMembers members(item.data); members.next(member);) {
-        const std::string_view name = member.name();
-        if (is_reserved(name, !item.raw_id.empty())) continue;
-        if (is_id_field(name, kind)) own_id_field = true;
-        out += ',';
-        out += member.span();
+    if (item.plain_data) {
+        if (const std::string_view members = inside(item.data); !members.empty()) {
+            out += ',';
+            out += members;
+        }
+    } else {
+        bool own_id_field = false;
+        JsonMember member;
+        for (JsonMembers members(item.data); members.next(member);) {
+            const std::string_view name = member.name();
+            if (is_reserved(name, !item.raw_id.empty())) continue;
+            if (is_id_field(name, kind)) own_id_field = true;
+            out += ',';
+            out += member.span();
+        }
+        if (own_id_field) out.erase(id_field, id_field_size);
     }
-    if (own_id_field) out.erase(id_field, id_field_size);
 
     out += ",\"room\":\"";
     out += room;
@@ -284,7 +315,6 @@ std::string encode_event_body(const PublishItem& item, std::string_view room) {
         out += ",\"id\":";
         out += item.raw_id;
     }
-    return out;
 }
 
 std::size_t event_tail(char* out, std::uint64_t offset, std::int64_t timestamp_ms) {

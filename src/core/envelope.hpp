@@ -40,6 +40,7 @@ struct PublishItem {
     std::string_view key;       // empty: none
     std::string_view raw;       // the whole publication as written
     bool several = false;       // it came with `rooms`: the answer is a list
+    bool plain_data = true;     // no name in data is ours, or could be
 
     // What makes a repeat harmless; empty: nothing does. `key` before `id`.
     [[nodiscard]] std::string_view idempotency_key() const { return key.empty() ? id : key; }
@@ -79,6 +80,9 @@ Result<PublishBody, PublishError> parse_publish(std::string_view body, bool ndjs
 // The event for one room, from `{` up to the offset, which only the broker knows.
 // REQUIRES: `item` from parse_publish, `room` one of its rooms. One allocation.
 [[nodiscard]] std::string encode_event_body(const PublishItem& item, std::string_view room);
+// The same behind what is in `out`, of which it takes at most max_event_body() bytes.
+void append_event_body(std::string& out, const PublishItem& item, std::string_view room);
+[[nodiscard]] std::size_t max_event_body(const PublishItem& item, std::string_view room);
 
 // Writes `,"offset":42,"timestamp":1795332720700}`; returns its size, at most kMaxEventTail.
 inline constexpr std::size_t kMaxEventTail = 64;

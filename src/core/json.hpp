@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -39,16 +40,16 @@ struct JsonMember {
     std::string_view raw_name;  // as written, with its quotes
     std::string unescaped;      // the name, only if it was written with escapes
     JsonType type = JsonType::null;
+    bool escaped = false;  // the name was written with escapes
     std::string_view raw;  // the value, as JsonValue::raw
 
     [[nodiscard]] std::string_view name() const {
-        return escaped() ? std::string_view(unescaped) : raw_name.substr(1, raw_name.size() - 2);
+        return escaped ? std::string_view(unescaped) : raw_name.substr(1, raw_name.size() - 2);
     }
     // From the name's first quote to the value's last byte, with the colon between them.
     [[nodiscard]] std::string_view span() const {
         return {raw_name.data(), static_cast<std::size_t>(raw.data() + raw.size() - raw_name.data())};
     }
-    [[nodiscard]] bool escaped() const { return raw_name.find('\\') != std::string_view::npos; }
 };
 
 // One value and nothing but white space around it. REQUIRES: max_depth <= 64. `[]` has depth 1.
@@ -91,6 +92,8 @@ private:
 };
 
 // The first member of a validated object whose name an earlier one has; nothing if all differ.
-[[nodiscard]] std::optional<JsonMember> find_duplicate_member(std::string_view object);
+// `visit` sees the members on the way: all of them where none occurs twice.
+[[nodiscard]] std::optional<JsonMember> find_duplicate_member(
+    std::string_view object, const std::function<void(const JsonMember&)>& visit = nullptr);
 
 }  // namespace rooms

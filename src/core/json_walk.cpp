@@ -15,12 +15,19 @@ namespace {
 
 using json_bytes::is_space;
 
-const char* walk_string(const char* at, const char* end) {
+const char* walk_string(const char* at, const char* end, bool& escaped) {
     for (++at;; ++at) {
         at = json_bytes::skip_plain(at, end);
         if (*at == '"') return at + 1;
-        if (*at == '\\') ++at;
+        if (*at != '\\') continue;
+        escaped = true;
+        ++at;
     }
+}
+
+const char* walk_string(const char* at, const char* end) {
+    bool escaped = false;
+    return walk_string(at, end, escaped);
 }
 
 const char* walk_space(const char* at, const char* end) {
@@ -69,7 +76,7 @@ std::optional<JsonMember> find_duplicate_sorted(std::string_view object) {
     JsonMember member;
     for (JsonMembers members(object); members.next(member);) {
         std::string_view text = member.name();
-        if (member.escaped()) text = texts.emplace_front(std::move(member.unescaped));
+        if (member.escaped) text = texts.emplace_front(std::move(member.unescaped));
         names.push_back(Name{text, names.size()});
     }
     std::sort(names.begin(), names.end(), [](const Name& a, const Name& b) {
@@ -96,10 +103,10 @@ bool JsonMembers::next(JsonMember& member) {
     if (*at_ == ',') at_ = walk_space(at_ + 1, end_);
     if (*at_ == '}') return false;
     const char* const name = at_;
-    at_ = walk_string(at_, end_);
+    member.escaped = false;
+    at_ = walk_string(at_, end_, member.escaped);
     member.raw_name = between(name, at_);
-    member.unescaped.clear();
-    if (member.escaped()) {
+    if (member.escaped) {
         // A validated literal always has a value.
         member.unescaped = unescape_json(member.raw_name).value_or(std::string());
     }
@@ -123,19 +130,24 @@ bool JsonElements::next(JsonValue& element) {
     return true;
 }
 
-std::optional<JsonMember> find_duplicate_member(std::string_view object) {
-    std::array<std::string_view, 24> names;
+std::optional<JsonMember> find_duplicate_member(std::string_view object,
+                                                const std::function<void(const JsonMember&)>& visit) {
+    constexpr std::size_t kFew = 24;
+    std::array<std::string_view, kFew> names;
     std::size_t count = 0;
+    bool few = true;
     JsonMember member;
-    for (JsonMembers members(object); members.next(member);) {
-        if (member.escaped() || count == names.size()) return find_duplicate_sorted(object);
+    for (JsonMembers members(object); (few || visit) && members.next(member);) {
+        if (visit) visit(member);
+        few = few && !member.escaped && count < kFew;
+        if (!few) continue;
         const std::string_view name = member.name();
         for (std::size_t i = 0; i < count; ++i) {
             if (names[i] == name) return member;
         }
         names[count++] = name;
     }
-    return std::nullopt;
+    return few ? std::nullopt : find_duplicate_sorted(object);
 }
 
 }  // namespace rooms

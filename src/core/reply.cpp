@@ -200,35 +200,30 @@ std::string encode_presence(std::string_view room, std::span<const PresenceEntry
     return object.number("count", count).ref(ref).finish();
 }
 
-std::string encode_publish_answer(const PublishReceipt& receipt) {
-    Object object;
-    object.text("room", receipt.room)
-        .text("epoch", epoch_text(receipt.epoch))
-        .number("offset", receipt.offset)
-        .number("subscribers", receipt.subscribers);
-    if (receipt.duplicate) object.boolean("duplicate", true);
-    return object.finish();
+void append_publish_answer(std::string& out, const PublishReceipt& receipt) {
+    out += "{\"room\":";
+    append_json_string(out, receipt.room);
+    out += ",\"epoch\":\"";
+    out += epoch_text(receipt.epoch);
+    out += "\",\"offset\":";
+    append_decimal(out, receipt.offset);
+    out += ",\"subscribers\":";
+    append_decimal(out, receipt.subscribers);
+    out += receipt.duplicate ? ",\"duplicate\":true}" : "}";
 }
 
-std::string encode_publish_results(std::span<const std::string> results) {
-    Object object;
-    std::string& out = object.begin("results");
-    std::size_t size = out.size() + 4;
-    for (const std::string& result : results) size += result.size() + 1;
-    out.reserve(size);
-    out += '[';
-    for (std::size_t i = 0; i < results.size(); ++i) {
-        if (i != 0) out += ',';
-        out += results[i];
-    }
-    out += ']';
-    return object.finish();
+void append_http_error(std::string& out, std::string_view code, std::string_view message) {
+    out += "{\"error\":{\"code\":";
+    append_json_string(out, code);
+    out += ",\"message\":";
+    append_json_string(out, message);
+    out += "}}";
 }
 
 std::string encode_http_error(std::string_view code, std::string_view message) {
-    Object object;
-    object.begin("error") += Object().text("code", code).text("message", message).finish();
-    return object.finish();
+    std::string out;
+    append_http_error(out, code, message);
+    return out;
 }
 
 }  // namespace rooms

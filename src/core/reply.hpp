@@ -75,11 +75,26 @@ struct PublishReceipt {
     std::uint64_t subscribers = 0;
     bool duplicate = false;
 };
-[[nodiscard]] std::string encode_publish_answer(const PublishReceipt& receipt);
-// {"results":[...]}, of encoded answers and errors. For a batch, and for one publication with
-// `rooms` (one result for each room, in order); such a publication in a batch nests its list.
-[[nodiscard]] std::string encode_publish_results(std::span<const std::string> results);
+// All append to `out`: the answer to a batch of thousands is one text.
+void append_publish_answer(std::string& out, const PublishReceipt& receipt);
 // {"error":{"code":...,"message":...}}
+void append_http_error(std::string& out, std::string_view code, std::string_view message);
 [[nodiscard]] std::string encode_http_error(std::string_view code, std::string_view message);
+
+// {"results":[...]}, of answers and errors. For a batch, and for one publication with `rooms` (one result for
+// each room, in order); such a publication in a batch nests its list.
+class PublishResults {
+public:
+    explicit PublishResults(std::string& out) : out_(out) { out_ += "{\"results\":["; }
+    // Where the next result goes.
+    [[nodiscard]] std::string& next() {
+        if (out_.back() != '[') out_ += ',';
+        return out_;
+    }
+    void finish() { out_ += "]}"; }
+
+private:
+    std::string& out_;
+};
 
 }  // namespace rooms

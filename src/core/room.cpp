@@ -47,6 +47,8 @@ bool is_id_field(std::string_view name, std::string_view kind) {
            name.ends_with(kIdSuffix);
 }
 
+bool may_be_id_field(std::string_view name) { return name.ends_with(kIdSuffix); }
+
 void append_id_field(std::string& out, std::string_view kind) {
     out += kind;
     out += kIdSuffix;

@@ -31,5 +31,7 @@ struct RoomName {
 // An event in `session:1` carries `sessionId`: the kind, literally, and "Id".
 [[nodiscard]] bool is_id_field(std::string_view name, std::string_view kind);
 void append_id_field(std::string& out, std::string_view kind);
+// Of some kind.
+[[nodiscard]] bool may_be_id_field(std::string_view name);
 
 }  // namespace rooms

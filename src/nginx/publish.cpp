@@ -26,13 +26,7 @@ namespace {
 constexpr std::size_t kMaxExpanded = 64 * 1024 * 1024;
 constexpr std::string_view kKeyHeader = "Idempotency-Key";
 
-// One room's part of the answer, or one publication's, or all of it.
-struct Outcome {
-    ngx_uint_t status = NGX_HTTP_OK;
-    std::string json;
-};
-
-// What a client has to act upon first: a retry heals 503, nothing heals the others.
+// The status of a list is that of its worst part. What a client has to act upon first: a retry heals 503, nothing heals the others.
 unsigned weight_of(ngx_uint_t status) {
     switch (status) {
         case NGX_HTTP_SERVICE_UNAVAILABLE: return 4;
@@ -75,15 +69,17 @@ HeaderKey header_key(ngx_http_request_t* r) {
 // The publications of all rooms, as the broker takes them. Its texts live until the broker returns.
 struct Expansion {
     std::vector<PublishRequest> requests;
-    std::vector<std::string> bodies;
+    std::string bodies;  // one behind the other: as many allocations for a thousand as for one
     std::vector<std::string> keys;
 };
 
+// What `expand` will take.
 std::size_t expanded_size(const PublishBody& body) {
-    constexpr std::size_t kFrame = sizeof(PublishRequest) + 512;  // names, room, kind and type
     std::size_t size = 0;
     for (const auto& item : body.items) {
-        if (item.ok()) size += item->rooms.size() * (item->data.size() + kFrame);
+        if (!item) continue;
+        for (const std::string_view room : item->rooms)
+            size += sizeof(PublishRequest) + max_event_body(*item, room);
     }
     return size;
 }
@@ -93,8 +89,8 @@ Expansion expand(const PublishBody& body, std::string_view header, const History
     std::size_t count = 0;
     for (const auto& item : body.items) count += item.ok() ? item->rooms.size() : 0;
     all.requests.reserve(count);
-    all.bodies.reserve(count);  // short strings live in the vector itself: it must not grow
-    all.keys.reserve(body.items.size());
+    all.bodies.reserve(expanded_size(body));  // requests point into it: it must not grow
+    if (body.batch && !header.empty()) all.keys.reserve(body.items.size());
 
     for (std::size_t index = 0; index < body.items.size(); ++index) {
         if (!body.items[index]) continue;
@@ -106,8 +102,10 @@ Expansion expand(const PublishBody& body, std::string_view header, const History
             if (body.batch) key = all.keys.emplace_back(std::string(header) + '#' + std::to_string(index));
         }
         for (const std::string_view room : item.rooms) {
-            all.bodies.push_back(encode_event_body(item, room));
-            all.requests.push_back({room, all.bodies.back(), key, item.raw, history.limits_for(room)});
+            const std::size_t at = all.bodies.size();
+            append_event_body(all.bodies, item, room);
+            all.requests.push_back(
+                {room, std::string_view(all.bodies).substr(at), key, item.raw, history.limits_for(room)});
         }
     }
     return all;
@@ -123,80 +121,82 @@ void log_unavailable(ngx_log_t* log, std::string_view room, std::string_view rea
     ngx_log_error(NGX_LOG_ERR, log, 0, "rooms: publish to \"%V\" refused: %V", &shown, &why);
 }
 
-Outcome http_error(ngx_uint_t status, std::string_view code, std::string_view message) {
-    return {status, encode_http_error(code, message)};
-}
-
-Outcome outcome_of(ngx_log_t* log, std::string_view room, const PublishAnswer& answer) {
+// Appends one room's part of the answer; returns its status.
+ngx_uint_t append_outcome(std::string& out, ngx_log_t* log, std::string_view room,
+                          const PublishAnswer& answer) {
     const ngx_str_t shown = ngx_view(room);
     switch (answer.status) {
         case PublishStatus::ok:
         case PublishStatus::duplicate: {
             const bool duplicate = answer.status == PublishStatus::duplicate;
             count(duplicate ? Counter::duplicates : Counter::published);
-            return {NGX_HTTP_OK, encode_publish_answer({room, answer.position.epoch, answer.position.offset,
-                                                        answer.subscribers, duplicate})};
+            append_publish_answer(
+                out, {room, answer.position.epoch, answer.position.offset, answer.subscribers, duplicate});
+            return NGX_HTTP_OK;
         }
         case PublishStatus::conflict:
             count(Counter::publish_conflict);
             ngx_log_error(NGX_LOG_INFO, log, 0,
                           "rooms: publish to \"%V\" refused: its id or key came with another body before",
                           &shown);
-            return http_error(NGX_HTTP_CONFLICT, "conflict",
+            append_http_error(out, "conflict",
                               std::string(room) + ": this id or key came with another body before");
+            return NGX_HTTP_CONFLICT;
         case PublishStatus::too_large:
             count(Counter::publish_too_large);
             ngx_log_error(NGX_LOG_WARN, log, 0,
                           "rooms: publish to \"%V\" refused: the event is too large for \"rooms_zone\"",
                           &shown);
-            return http_error(NGX_HTTP_REQUEST_ENTITY_TOO_LARGE, "too_large",
-                              std::string(room) + ": " + std::string(answer.reason));
+            append_http_error(out, "too_large", std::string(room) + ": " + std::string(answer.reason));
+            return NGX_HTTP_REQUEST_ENTITY_TOO_LARGE;
         case PublishStatus::unavailable: break;
     }
     count(Counter::publish_unavailable);
     if (!answer.logged) log_unavailable(log, room, answer.reason);
-    return http_error(NGX_HTTP_SERVICE_UNAVAILABLE, "unavailable",
-                      std::string(room) + ": " + std::string(answer.reason));
+    append_http_error(out, "unavailable", std::string(room) + ": " + std::string(answer.reason));
+    return NGX_HTTP_SERVICE_UNAVAILABLE;
 }
 
-// The parts as one list, whose status is that of the worst part.
-Outcome list_of(std::vector<Outcome> parts) {
-    Outcome all;
-    std::vector<std::string> texts;
-    texts.reserve(parts.size());
-    for (Outcome& part : parts) {
-        if (weight_of(part.status) > weight_of(all.status)) all.status = part.status;
-        texts.push_back(std::move(part.json));
-    }
-    all.json = encode_publish_results(texts);
-    return all;
-}
+ngx_uint_t worse(ngx_uint_t one, ngx_uint_t other) { return weight_of(other) > weight_of(one) ? other : one; }
 
-// `answers`: of each room of each good publication, in order.
-Outcome outcome_of(ngx_log_t* log, const PublishBody& body, std::span<const PublishAnswer> answers) {
-    std::vector<Outcome> items;
-    items.reserve(body.items.size());
-    for (const auto& item : body.items) {
-        if (!item) {
-            count(Counter::publish_bad);
-            items.push_back(
-                http_error(NGX_HTTP_BAD_REQUEST, publish_code_text(item.error().code), item.error().message));
-            continue;
-        }
-        std::vector<Outcome> rooms;
-        rooms.reserve(item->rooms.size());
-        for (const std::string_view room : item->rooms) {
-            rooms.push_back(outcome_of(log, room, answers.empty() ? PublishAnswer{} : answers.front()));
-            if (!answers.empty()) answers = answers.subspan(1);
-        }
-        items.push_back(item->several ? list_of(std::move(rooms)) : std::move(rooms.front()));
+// `answers`: of each room of each good publication, in order; it moves behind those of this one.
+ngx_uint_t append_outcome(std::string& out, ngx_log_t* log, const Result<PublishItem, PublishError>& item,
+                          std::span<const PublishAnswer>& answers) {
+    if (!item) {
+        count(Counter::publish_bad);
+        append_http_error(out, publish_code_text(item.error().code), item.error().message);
+        return NGX_HTTP_BAD_REQUEST;
     }
-    return body.batch ? list_of(std::move(items)) : std::move(items.front());
+    const auto next = [&] {
+        if (answers.empty()) return PublishAnswer{};
+        const PublishAnswer answer = answers.front();
+        answers = answers.subspan(1);
+        return answer;
+    };
+    if (!item->several) return append_outcome(out, log, item->rooms.front(), next());
+    ngx_uint_t status = NGX_HTTP_OK;
+    PublishResults results(out);
+    for (const std::string_view room : item->rooms)
+        status = worse(status, append_outcome(results.next(), log, room, next()));
+    results.finish();
+    return status;
 }
 
 ngx_int_t respond(ngx_http_request_t* r, const PublishBody& body, std::span<const PublishAnswer> answers) {
-    const Outcome outcome = outcome_of(r->connection->log, body, answers);
-    return answer_json(r, outcome.status, outcome.json);
+    constexpr std::size_t kAnswer = 128;  // mostly enough, with a room of the usual size
+    ngx_log_t* const log = r->connection->log;
+    std::string out;
+    out.reserve(kAnswer * (answers.size() + 1));
+    ngx_uint_t status = NGX_HTTP_OK;
+    if (body.batch) {
+        PublishResults results(out);
+        for (const auto& item : body.items)
+            status = worse(status, append_outcome(results.next(), log, item, answers));
+        results.finish();
+    } else {
+        status = append_outcome(out, log, body.items.front(), answers);
+    }
+    return answer_json(r, status, out);
 }
 
 // What to finalize with; nothing: the broker has the publications, its answer ends the request or has done so.

@@ -191,8 +191,7 @@ void ZoneBroker::subscribe(Room& room, std::string_view user, std::optional<Posi
             const std::size_t wanted = room.cursor.offset - since->offset;
             missed.reserve(wanted);
             for (std::size_t i = 0; i < wanted && i < history.positions.size(); ++i) {
-                ZoneRecord record;
-                Payload frame = read_frame(history.positions[i], record);
+                Payload frame = read_frame(history.positions[i]);
                 if (!frame) break;
                 missed.push_back(std::move(frame));
             }
@@ -226,47 +225,48 @@ void ZoneBroker::presence(std::string_view room, PresenceDone done) {
     done(answer);
 }
 
-// The record as a frame: the body goes from the ring into its place in the frame, copied once.
-// Empty: the log has gone over it, or it was published without a body.
-Payload ZoneBroker::read_frame(std::uint64_t position, ZoneRecord& record) {
-    const auto head = zone_.read(position, [](std::size_t) -> char* { return nullptr; });
-    if (!head) return {};
-    record = *head;
-    if (record.body_size == 0) return {};
+namespace {
+
+// A frame for the record; the place of its body, which is to be copied there.
+char* begin_frame(Payload& frame, const ZoneRecord& record) {
     char tail[kMaxEventTail];
     const std::size_t tail_size = event_tail(tail, record.offset, record.timestamp);
     char header[kMaxServerHeader];
     const std::size_t header_size = encode_frame_header(header, Opcode::text, record.body_size + tail_size);
-    Payload frame = Payload::allocate(header_size + record.body_size + tail_size);
-    char* out = frame.data();
-    const auto copied = zone_.read(position, [&](std::size_t size) -> char* {
-        return size == record.body_size ? out + header_size : nullptr;
+    frame = Payload::allocate(header_size + record.body_size + tail_size);
+    char* const body = frame.data() + header_size;
+    ngx_memcpy(frame.data(), header, header_size);
+    ngx_memcpy(body + record.body_size, tail, tail_size);
+    return body;
+}
+
+}  // namespace
+
+// The record as a frame: the body goes from the ring into its place in the frame, copied once.
+// Empty: the log has gone over it, or it was published without a body.
+Payload ZoneBroker::read_frame(std::uint64_t position) {
+    Payload frame;
+    const auto record = zone_.read(position, [&](const ZoneRecord& head) {
+        return head.body_size == 0 ? nullptr : begin_frame(frame, head);
     });
-    if (!copied || copied->offset != record.offset || copied->body_size != record.body_size) return {};
-    ngx_memcpy(out, header, header_size);
-    ngx_memcpy(out + header_size + record.body_size, tail, tail_size);
-    return frame;
+    return record ? std::move(frame) : Payload();
 }
 
 void ZoneBroker::deliver(std::uint64_t position) {
-    const auto head = zone_.read(position, [](std::size_t) -> char* { return nullptr; });
-    if (!head) {  // lapped: whose it was is not known any more
-        catch_up_all();
-        return;
-    }
-    Room* room = room_at(head->room_index);
-    if (room == nullptr || head->epoch != room->cursor.epoch) return;
-    if (head->offset <= room->cursor.offset) return;
-    if (head->offset == room->cursor.offset + 1) {
-        ZoneRecord record;
-        Payload frame = read_frame(position, record);
-        if (frame) {
-            sink_.on_publication(*room, std::move(frame));
-            room->cursor.offset = record.offset;
-            return;
-        }
-    }
-    catch_up(*room);
+    Room* room = nullptr;
+    Payload frame;
+    const auto record = zone_.read(position, [&](const ZoneRecord& head) -> char* {
+        room = room_at(head.room_index);
+        if (room == nullptr || head.epoch != room->cursor.epoch) return nullptr;
+        if (head.offset != room->cursor.offset + 1 || head.body_size == 0) return nullptr;
+        return begin_frame(frame, head);
+    });
+    if (!record) return catch_up_all();  // lapped: whose it was is not known any more
+    if (room == nullptr || record->epoch != room->cursor.epoch) return;
+    if (record->offset <= room->cursor.offset) return;
+    if (!frame) return catch_up(*room);
+    sink_.on_publication(*room, std::move(frame));
+    room->cursor.offset = record->offset;
 }
 
 void ZoneBroker::catch_up(Room& room) {
@@ -274,11 +274,10 @@ void ZoneBroker::catch_up(Room& room) {
         zone_.history(room.broker_index, room.cursor.epoch, room.cursor.offset, kZoneNoLimits, wall_ms());
     if (history.complete) {
         for (const std::uint64_t position : history.positions) {
-            ZoneRecord record;
-            Payload frame = read_frame(position, record);
+            Payload frame = read_frame(position);
             if (!frame) break;
             sink_.on_publication(room, std::move(frame));
-            room.cursor.offset = record.offset;
+            ++room.cursor.offset;
         }
         if (room.cursor.offset >= history.position.offset) return;
     }

@@ -39,7 +39,7 @@ public:
     void sweep() override;
 
 private:
-    [[nodiscard]] Payload read_frame(std::uint64_t position, ZoneRecord& record);
+    [[nodiscard]] Payload read_frame(std::uint64_t position);
     void deliver(std::uint64_t position);
     void catch_up(Room& room);
     void catch_up_all();

@@ -57,14 +57,14 @@ public:
     [[nodiscard]] Position position(std::uint32_t room_index);
     void positions(std::span<const std::uint32_t> room_indexes, std::span<Position> out);
 
-    // Reading, without the lock. `into(std::size_t body_size) -> char*` says where the body goes
+    // Reading, without the lock. `into(const ZoneRecord&) -> char*` says where the body goes
     // (nullptr: not wanted, the record comes without). nullopt: the log has gone over it; what was
     // copied by then is garbage.
     template <typename Into>
     [[nodiscard]] std::optional<ZoneRecord> read(std::uint64_t position, Into&& into) {
         std::optional<ZoneRecord> record = peek(position);
         if (!record) return std::nullopt;
-        if (char* to = into(record->body_size); to && !copy_body(position, *record, to)) return std::nullopt;
+        if (char* to = into(*record); to && !copy_body(position, *record, to)) return std::nullopt;
         return record;
     }
     // What came after `from`. Each of the positions may be overtaken before it is read: then all

@@ -267,7 +267,7 @@ void nested_content_and_spelling_are_untouched(void**) {
     assert_text(
         event(publication(
             R"("data" : { "n" : 1.50e+3 , "s":"\u00e4\/","o":{"type":"kept","room" :1},"a":[ 1,2 ],"big":123456789012345678901234567890})")),
-        R"({"type":"t","sessionId":"1","n" : 1.50e+3,"s":"\u00e4\/","o":{"type":"kept","room" :1},"a":[ 1,2 ],)"
+        R"({"type":"t","sessionId":"1","n" : 1.50e+3 , "s":"\u00e4\/","o":{"type":"kept","room" :1},"a":[ 1,2 ],)"
         R"("big":123456789012345678901234567890,"room":"session:1")");
 }
 
@@ -290,6 +290,18 @@ void the_rooms_id_field_yields_to_that_of_data(void**) {
                 R"({"type":"t","sessionId":"1","tenantId":"x","room":"session:1")");
     assert_text(event(R"({"room":"design-session:a:b","type":"t"})"),
                 R"({"type":"t","design-sessionId":"a:b","room":"design-session:a:b")");
+}
+
+// Data whose names cannot be ours is copied as it stands, other data member by member.
+void space_around_data_is_dropped_and_inside_it_harmless(void**) {
+    assert_text(event(publication("\"data\":{ \n\"a\": 1 ,\t\"b\":{ }\r }")),
+                "{\"type\":\"t\",\"sessionId\":\"1\",\"a\": 1 ,\t\"b\":{ },\"room\":\"session:1\"");
+    assert_text(event(publication("\"data\":{ \"a\" : 1 , \"type\":2 }")),
+                R"({"type":"t","sessionId":"1","a" : 1,"room":"session:1")");
+    for (const char* none : {"{}", "{ }", "{\n\t }"}) {
+        assert_text(event(publication(std::string("\"data\":") + none)),
+                    R"({"type":"t","sessionId":"1","room":"session:1")");
+    }
 }
 
 void each_room_has_its_own_event(void**) {
@@ -396,6 +408,7 @@ int main() {
         cmocka_unit_test(nested_content_and_spelling_are_untouched),
         cmocka_unit_test(the_id_of_the_body_is_the_events),
         cmocka_unit_test(the_rooms_id_field_yields_to_that_of_data),
+        cmocka_unit_test(space_around_data_is_dropped_and_inside_it_harmless),
         cmocka_unit_test(each_room_has_its_own_event),
         cmocka_unit_test(the_type_is_spliced_as_it_was_written),
         cmocka_unit_test(the_tail_never_exceeds_its_maximum),

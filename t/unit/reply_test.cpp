@@ -81,17 +81,36 @@ void presence_lists_users_and_counts_connections(void**) {
                 R"({"type":"presence","room":"a:b","users":[],"count":0})");
 }
 
+std::string publish_answer(const rooms::PublishReceipt& receipt) {
+    std::string out;
+    rooms::append_publish_answer(out, receipt);
+    return out;
+}
+
 void http_answers_are_as_in_the_contract(void**) {
-    const std::string one = rooms::encode_publish_answer({"session:42", 0x9f3a1c, 42, 2, false});
+    const std::string one = publish_answer({"session:42", 0x9f3a1c, 42, 2, false});
     assert_text(one, R"({"room":"session:42","epoch":"9f3a1c","offset":42,"subscribers":2})");
-    const std::string again = rooms::encode_publish_answer({"session:42", 0x9f3a1c, 42, 2, true});
+    const std::string again = publish_answer({"session:42", 0x9f3a1c, 42, 2, true});
     assert_text(again,
                 R"({"room":"session:42","epoch":"9f3a1c","offset":42,"subscribers":2,"duplicate":true})");
     const std::string error = rooms::encode_http_error("bad_field", "unknown field \"rom\"");
     assert_text(error, R"({"error":{"code":"bad_field","message":"unknown field \"rom\""}})");
-    assert_text(rooms::encode_publish_results(std::vector{one, error, again}),
-                "{\"results\":[" + one + "," + error + "," + again + "]}");
-    assert_text(rooms::encode_publish_results({}), "{\"results\":[]}");
+}
+
+void results_are_a_list_and_nest(void**) {
+    std::string out;
+    rooms::PublishResults all(out);
+    rooms::append_publish_answer(all.next(), {"a:b", 1, 2, 3, false});
+    rooms::PublishResults rooms_of_one(all.next());
+    rooms::append_http_error(rooms_of_one.next(), "conflict", "x");
+    rooms::append_http_error(rooms_of_one.next(), "conflict", "y");
+    rooms_of_one.finish();
+    rooms::PublishResults none(all.next());
+    none.finish();
+    all.finish();
+    assert_text(out, R"({"results":[{"room":"a:b","epoch":"1","offset":2,"subscribers":3},)"
+                     R"({"results":[{"error":{"code":"conflict","message":"x"}},)"
+                     R"({"error":{"code":"conflict","message":"y"}}]},{"results":[]}]})");
 }
 
 void epochs_are_lower_case_hex(void**) {
@@ -136,9 +155,9 @@ void no_allocation_that_fails_leaks(void**) {
     const std::vector<rooms::PresenceEntry> users(20, {"a user with a name of more than fifteen bytes", 2});
     assert_true(every_allocation_fails(
                     [&] { static_cast<void>(rooms::encode_presence("a:b", users, 4, "1")); }) > 20);
-    const std::vector<std::string> results(20, "{}");
-    assert_true(every_allocation_fails([&] { static_cast<void>(rooms::encode_publish_results(results)); }) >
-                0);
+    assert_true(every_allocation_fails([&] {
+                    static_cast<void>(publish_answer({"a:b", 1, 2, 3, false}));
+                }) > 0);
     assert_int_equal(allocations_of([] { static_cast<void>(rooms::encode_pong(kNow)); }), 1);
 }
 
@@ -152,6 +171,7 @@ int main() {
         cmocka_unit_test(the_short_answers_are_as_in_the_contract),
         cmocka_unit_test(presence_lists_users_and_counts_connections),
         cmocka_unit_test(http_answers_are_as_in_the_contract),
+        cmocka_unit_test(results_are_a_list_and_nest),
         cmocka_unit_test(epochs_are_lower_case_hex),
         cmocka_unit_test(instants_are_iso_8601),
         cmocka_unit_test(no_allocation_that_fails_leaks),

@@ -60,8 +60,8 @@ inline ZoneAnswer publish(Zone& zone, std::string_view room, std::string_view bo
 }
 
 inline std::optional<ZoneRecord> read(Zone& zone, std::uint64_t position, std::string& body) {
-    return zone.read(position, [&](std::size_t size) {
-        body.resize(size);
+    return zone.read(position, [&](const rooms::ZoneRecord& head) {
+        body.resize(head.body_size);
         return body.data();
     });
 }

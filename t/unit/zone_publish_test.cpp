@@ -224,10 +224,10 @@ void a_reader_that_is_overtaken_while_it_copies_is_told(void**) {
     std::vector<std::uint64_t> letters;
     (void)zone.drain(slot, letters);
     std::string copied;
-    const auto record = zone.read(letters[0], [&](std::size_t size) {
-        assert_int_equal(size, body.size());
+    const auto record = zone.read(letters[0], [&](const rooms::ZoneRecord& head) {
+        assert_int_equal(head.body_size, body.size());
         for (int i = 0; i < 20; ++i) publish(zone, "r:1", body);
-        copied.resize(size);
+        copied.resize(head.body_size);
         return copied.data();
     });
     assert_false(record.has_value());
