@@ -122,35 +122,56 @@ Membership* Hub::membership(Client& client, const Room& room) const {
 }
 
 // All or nothing: memory that runs out must not leave a member in one list and not in another.
+// REQUIRES: nothing is pending in the room.
 void Hub::enter(Client& client, Room& room) {
     make_room(client.memberships);
     make_room(room.handles_);
     make_room(room.members_);
-    client.memberships.push_back({&room, static_cast<std::uint32_t>(room.handles_.size())});
+    const auto index = static_cast<std::uint32_t>(room.handles_.size());
+    client.memberships.push_back({&room, index});
     room.handles_.push_back(client.handle);
     room.members_.push_back({&client, room.messages_, room.bytes_});
+    // To those who have what is under way: its position includes it.
+    if (room.spread_) swap_members(room, static_cast<std::uint32_t>(room.spread_->next++), index);
     ++client.joined;
     meter_.on_members(1);
+}
+
+void Hub::swap_members(Room& room, std::uint32_t one, std::uint32_t other) {
+    if (one == other) return;
+    std::swap(room.handles_[one], room.handles_[other]);
+    std::swap(room.members_[one], room.members_[other]);
+    membership(*room.members_[one].client, room)->index = one;
+    membership(*room.members_[other].client, room)->index = other;
+}
+
+// What the member at this place has got since it joined.
+Hub::Totals Hub::given(const Room& room, std::uint32_t index) {
+    const Room::Member& member = room.members_[index];
+    Totals totals = {room.messages_ - member.messages_before, room.bytes_ - member.bytes_before};
+    if (room.spread_ && index >= room.spread_->next) {
+        for (const Payload& frame : room.spread_->frames) totals.bytes -= frame.size();
+        totals.messages -= room.spread_->frames.size();
+    }
+    return totals;
 }
 
 void Hub::leave(Client& client, Room& room) {
     Membership* mine = membership(client, room);
     if (mine == nullptr) return;
-    const std::uint32_t index = mine->index;
-    const Room::Member& member = room.members_[index];
-    client.messages_out += room.messages_ - member.messages_before;
-    client.bytes_out += room.bytes_ - member.bytes_before;
+    const Totals got = given(room, mine->index);
+    client.messages_out += got.messages;
+    client.bytes_out += got.bytes;
 
-    const std::size_t last = room.handles_.size() - 1;
-    if (index != last) {
-        room.handles_[index] = room.handles_[last];
-        room.members_[index] = room.members_[last];
-        membership(*room.members_[index].client, room)->index = index;
-    }
+    // The last takes its place. Where a spread has passed by, the last of those who have it does.
+    if (room.spread_ && mine->index < room.spread_->next)
+        swap_members(room, mine->index, static_cast<std::uint32_t>(--room.spread_->next));
+    swap_members(room, mine->index, static_cast<std::uint32_t>(room.handles_.size() - 1));
     room.handles_.pop_back();
     room.members_.pop_back();
     *mine = client.memberships.back();
     client.memberships.pop_back();
+    if (room.spread_ && room.spread_->next == room.handles_.size()) room.spread_.reset();
     meter_.on_members(-1);
     broker_.unsubscribe(room, client.identity.user());
     release_if_empty(room);
@@ -167,7 +188,7 @@ void Hub::release_if_empty(Room& room) {
 void Hub::on_publication(Room& room, Payload frame) {
     if (room.handles_.empty()) return;
     make_room(room.pending_);
-    if (room.pending_.empty()) {
+    if (room.pending_.empty() && !room.spread_) {
         dirty_.push_back(&room);
         transport_.flush_later();
     }
@@ -178,27 +199,69 @@ void Hub::on_gap(Room& room, Position now, std::string_view reason) {
     on_publication(room, text_frame(encode_gap(room.name, now.epoch, now.offset, reason)));
 }
 
+// Rooms that are not finished come last in the next turn: one that never ends keeps nobody waiting.
 void Hub::flush() {
-    while (!dirty_.empty()) {
-        Room& room = *dirty_.back();
-        if (!room.pending_.empty()) flush(room);  // throws: it is still dirty
-        dirty_.pop_back();
+    std::size_t left = kTurn;
+    std::size_t served = 0;
+    for (; served < dirty_.size() && left != 0; ++served) {
+        Room& room = *dirty_[served];
+        while (left != 0 && (room.spread_ || !room.pending_.empty()))
+            left -= std::min(left, serve(room, left));  // throws: it is still dirty
     }
+    std::rotate(dirty_.begin(), dirty_.begin() + static_cast<std::ptrdiff_t>(served), dirty_.end());
+    std::erase_if(dirty_, [](const Room* room) { return !room->spread_ && room->pending_.empty(); });
+    if (!dirty_.empty()) transport_.flush_next_turn();
 }
 
+// Serves some members, at most `most` of a large room; returns how many.
+std::size_t Hub::serve(Room& room, std::size_t most) {
+    constexpr std::size_t kSmall = 64;  // is not divided
+    const std::span<const std::int32_t> all = room.handles_;
+    if (!room.spread_ && all.size() <= std::max(most, kSmall)) {
+        forms_.clear();
+        transport_.fan_out(all, room.pending_, forms_);
+        forms_.clear();
+        count(room, room.pending_);
+        room.pending_.clear();
+        return all.size();
+    }
+    if (!room.spread_) begin_spread(room);
+    Room::Spread& spread = *room.spread_;
+    const std::span<const std::int32_t> some =
+        all.subspan(spread.next, std::min(most, all.size() - spread.next));
+    transport_.fan_out(some, spread.frames, spread.forms);
+    spread.next += some.size();
+    if (spread.next == all.size()) room.spread_.reset();
+    return some.size();
+}
+
+void Hub::begin_spread(Room& room) {
+    room.spread_ = std::make_unique<Room::Spread>();
+    room.spread_->frames.swap(room.pending_);
+    count(room, room.spread_->frames);
+}
+
+void Hub::count(Room& room, std::span<const Payload> frames) {
+    room.messages_ += frames.size();
+    for (const Payload& frame : frames) room.bytes_ += frame.size();
+}
+
+// All of it now.
 void Hub::flush(Room& room) {
+    while (room.spread_ || !room.pending_.empty()) serve(room, room.handles_.size());
+}
+
+// Nothing is pending: who enters now gets nothing of what was published before.
+void Hub::seal(Room& room) {
     if (room.pending_.empty()) return;
-    transport_.fan_out(room, room.pending_);
-    room.messages_ += room.pending_.size();
-    for (const Payload& frame : room.pending_) room.bytes_ += frame.size();
-    room.pending_.clear();
+    if (room.handles_.size() <= kTurn || room.spread_) return flush(room);
+    begin_spread(room);
 }
 
 std::uint64_t Hub::messages_out(const Client& client) const {
     std::uint64_t total = client.messages_out;
     for (const Membership& membership : client.memberships) {
-        const Room& room = *membership.room;
-        total += room.messages_ - room.members_[membership.index].messages_before;
+        total += given(*membership.room, membership.index).messages;
     }
     return total;
 }
@@ -206,8 +269,7 @@ std::uint64_t Hub::messages_out(const Client& client) const {
 std::uint64_t Hub::bytes_out(const Client& client) const {
     std::uint64_t total = client.bytes_out;
     for (const Membership& membership : client.memberships) {
-        const Room& room = *membership.room;
-        total += room.bytes_ - room.members_[membership.index].bytes_before;
+        total += given(*membership.room, membership.index).bytes;
     }
     return total;
 }

@@ -1,8 +1,8 @@
 // The hub: all rooms and clients of this process.
 //
 // Answers what browsers ask, asks the broker, and brings each publication to the members of its room:
-// publications wait in the room until flush(), so that what arrives together leaves together. Owns the
-// rooms, not the clients. Never sends or closes by itself: the Transport does, and closes only later.
+// publications wait in the room until flush(), so that what arrives together leaves together; a room with very
+// many members is served over several turns. Owns the rooms, not the clients. Never sends or closes by itself: the Transport does, and closes only later.
 #pragma once
 
 #include <cstdint>
@@ -47,7 +47,14 @@ private:
     std::vector<std::int32_t> handles_;
     std::vector<Member> members_;
     std::vector<Payload> pending_;  // publications of this turn
-    std::uint64_t messages_ = 0;    // given to each member so far
+    // What is on its way to more members than one turn serves. Those before `next` have it.
+    struct Spread {
+        std::vector<Payload> frames;
+        std::vector<Payload> forms;
+        std::size_t next = 0;
+    };
+    std::unique_ptr<Spread> spread_;
+    std::uint64_t messages_ = 0;  // given to each member so far, by the spread too
     std::uint64_t bytes_ = 0;
     std::uint32_t waiting_ = 0;  // subscribes that the broker has not answered
 };
@@ -56,14 +63,18 @@ private:
 class Transport {
 public:
     virtual void send(Client& client, Payload frame) = 0;
-    // One send per member: all frames, in order.
-    virtual void fan_out(const Room& room, std::span<const Payload> frames) = 0;
+    // One send per member: all frames, in order. `forms` is the transport's: what it makes of these frames, kept for
+    // further members. Throws std::bad_alloc before the first send, and then only where `forms` was empty.
+    virtual void fan_out(std::span<const std::int32_t> handles, std::span<const Payload> frames,
+                         std::vector<Payload>& forms) = 0;
     // After what is queued; the client stays registered until the glue takes it out.
     virtual void close(Client& client, CloseCode code, std::string_view reason) = 0;
     // The token of the client is another one: its deadlines have changed.
     virtual void token_changed(Client& client) = 0;
     // Publications wait for flush(): call it at the end of this turn.
     virtual void flush_later() = 0;
+    // There is more to be flushed than this turn should do.
+    virtual void flush_next_turn() = 0;
 
 protected:
     ~Transport() = default;
@@ -88,6 +99,9 @@ struct Now {
 
 class Hub final : public RoomSink {
 public:
+    // So many deliveries a turn, about 5 ms: others want to be accepted, read and answered meanwhile.
+    static constexpr std::size_t kTurn = 1024;
+
     Hub(Broker& broker, Transport& transport, HubMeter& meter);
     ~Hub();
     Hub(const Hub&) = delete;
@@ -105,7 +119,7 @@ public:
     // The token ends soon.
     void warn_expiry(Client& client);
 
-    // Gives the publications of this turn to their members.
+    // Gives the publications of this turn to their members; what is too much for a turn goes on in the next.
     void flush();
 
     void on_publication(Room& room, Payload frame) override;
@@ -117,6 +131,10 @@ public:
     [[nodiscard]] std::uint64_t bytes_out(const Client& client) const;
 
 private:
+    struct Totals {
+        std::uint64_t messages = 0;
+        std::uint64_t bytes = 0;
+    };
     struct Waiting;  // a subscribe on its way through look-up and broker
 
     void subscribe(Client& client, const Subscribe& command, std::string_view ref);
@@ -145,6 +163,12 @@ private:
     void leave(Client& client, Room& room);
     void release_if_empty(Room& room);
     void flush(Room& room);
+    void seal(Room& room);
+    void begin_spread(Room& room);
+    std::size_t serve(Room& room, std::size_t most);
+    void swap_members(Room& room, std::uint32_t one, std::uint32_t other);
+    void count(Room& room, std::span<const Payload> frames);
+    [[nodiscard]] static Totals given(const Room& room, std::uint32_t index);
     void reply(Client& client, std::string_view json);
     void refuse(Client& client, ErrorCode code, std::string_view room, std::string_view message,
                 bool retryable, std::string_view ref);
@@ -155,7 +179,8 @@ private:
     Now now_;
     std::unordered_map<std::string_view, std::unique_ptr<Room>> rooms_;  // keys are the rooms' names
     std::vector<Client*> clients_;                                       // by handle
-    std::vector<Room*> dirty_;                                           // with pending publications
+    std::vector<Room*> dirty_;    // with pending publications, or a spread; some may have none any more
+    std::vector<Payload> forms_;  // scratch of serve()
     std::uint64_t subscribes_ = 0;
     std::uint64_t questions_ = 0;
     std::vector<std::shared_ptr<Waiting>> waiting_;

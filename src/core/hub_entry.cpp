@@ -113,11 +113,12 @@ void Hub::on_subscribed(Waiting& waiting, const SubscribeAnswer& answer) {
         return fail(waiting, answer.full ? ErrorCode::limit : ErrorCode::unavailable, answer.reason, true);
     }
     const std::shared_ptr<Waiting> keep = take(waiting);
-    // Who joins now must not get what waits for the members of before: its position includes it.
-    flush(target);
     if (membership(*client, target) != nullptr) {
+        flush(target);                              // its position will include it
         broker_.unsubscribe(target, waiting.user);  // it was one already, and stays one
     } else {
+        // Who joins now must not get what waits for the members of before: its position includes it.
+        seal(target);
         enter(*client, target);
     }
 

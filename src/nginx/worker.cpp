@@ -377,23 +377,24 @@ void Worker::token_changed(Client& client) {
     if (Connection* connection = find(client.handle)) connection->on_token_changed();
 }
 
-void Worker::fan_out(const Room& room, std::span<const Payload> frames) {
-    const Payload plain = join(frames);
-    std::vector<Payload> encoded;  // by encoding; made only where somebody reads it
+// `forms` by encoding; the others than plain are made only where somebody reads them.
+void Worker::fan_out(std::span<const std::int32_t> handles, std::span<const Payload> frames,
+                     std::vector<Payload>& forms) {
+    if (forms.empty()) forms.push_back(join(frames));
     const auto form = [&](Encoding encoding) -> const Payload& {
-        if (encoding == 0) return plain;
+        if (encoding == 0) return forms[0];
         try {
-            if (encoded.size() < encoding) encoded.resize(encodings_.count());
-            Payload& made = encoded[encoding - 1];
+            if (forms.size() <= encoding) forms.resize(encodings_.count() + 1);
+            Payload& made = forms[encoding];
             if (!made) made = encodings_.encode(encoding, frames, codec_.deflater);
             return made;
         } catch (const std::bad_alloc&) {
-            return plain;  // which everybody understands
+            return forms[0];  // which everybody understands
         }
     };
 
     std::uint64_t bytes = 0;
-    for (const std::int32_t fd : room.handles()) {
+    for (const std::int32_t fd : handles) {
         const std::uint8_t lane = lanes_[static_cast<std::size_t>(fd)];
         const Payload& data = form(lane & kEncodingBits);
         bytes += data.size();
@@ -412,7 +413,7 @@ void Worker::fan_out(const Room& room, std::span<const Payload> frames) {
         }
         connection.queue(data, sent < 0 ? 0 : static_cast<std::size_t>(sent));
     }
-    count(Counter::delivered, room.handles().size() * frames.size());
+    count(Counter::delivered, handles.size() * frames.size());
     count(Counter::bytes_out, bytes);
 }
 

@@ -7,10 +7,12 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "core/base64.hpp"
+#include "core/encodings.hpp"
 #include "core/frame.hpp"
 #include "core/hub.hpp"
 #include "minter.hpp"
@@ -127,21 +129,25 @@ inline std::string text_of(const Payload& frame) {
 class TestTransport final : public Transport {
 public:
     void send(Client& client, Payload frame) override { inbox[client.handle].push_back(text_of(frame)); }
-    void fan_out(const Room& room, std::span<const Payload> frames) override {
+    void fan_out(std::span<const std::int32_t> handles, std::span<const Payload> frames,
+                 std::vector<Payload>& forms) override {
         ++fan_outs;
-        for (const std::int32_t handle : room.handles()) {
+        if (forms.empty()) forms.push_back(join(frames));
+        for (const std::int32_t handle : handles) {
             for (const Payload& frame : frames) inbox[handle].push_back(text_of(frame));
         }
     }
     void close(Client& client, CloseCode code, std::string_view) override { closed[client.handle] = code; }
     void token_changed(Client&) override { ++tokens_changed; }
     void flush_later() override { flush_wanted = true; }
+    void flush_next_turn() override { next_turn_wanted = true; }
 
     std::map<int, std::vector<std::string>> inbox;
     std::map<int, CloseCode> closed;
     int fan_outs = 0;
     int tokens_changed = 0;
     bool flush_wanted = false;
+    bool next_turn_wanted = false;
 };
 
 class TestMeter final : public HubMeter {

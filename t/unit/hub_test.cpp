@@ -71,6 +71,124 @@ void who_joins_now_does_not_get_what_waits_for_others(void**) {
     assert_true(world.take(two) == std::vector<std::string>{"after"});
 }
 
+// A room of more members than one turn serves.
+struct LargeRoom : World {
+    explicit LargeRoom(std::size_t size) {
+        for (std::size_t i = 0; i < size; ++i) {
+            members.push_back(&join());
+            take(*members.back());
+        }
+    }
+    Client& join() {
+        Client& client = connect("u1", "acme");
+        hub.on_message(client, kSubscribe);
+        return client;
+    }
+    // How many of them have it.
+    std::size_t served(const std::string& text) {
+        std::size_t count = 0;
+        for (Client* member : members) {
+            for (const std::string& got : transport.inbox[member->handle]) count += got == text;
+        }
+        return count;
+    }
+    static constexpr char kSubscribe[] = R"({"type":"subscribe","room":"session:1"})";
+    std::vector<Client*> members;
+};
+
+void a_large_room_is_served_over_several_turns_each_member_once_and_in_order(void**) {
+    LargeRoom world(2 * Hub::kTurn + 10);
+    world.broker.event(world.hub, "session:1", "e1");
+    world.hub.flush();
+    assert_true(world.transport.next_turn_wanted);
+    assert_int_equal(world.served("e1"), Hub::kTurn);
+    world.broker.event(world.hub, "session:1", "e2");
+    world.hub.flush();
+    assert_int_equal(world.served("e1"), 2 * Hub::kTurn);
+    assert_int_equal(world.served("e2"), 0);
+    int turns = 0;
+    for (world.transport.next_turn_wanted = true; world.transport.next_turn_wanted; ++turns) {
+        world.transport.next_turn_wanted = false;
+        world.hub.flush();
+    }
+    assert_int_equal(turns, 3);
+    for (Client* member : world.members)
+        assert_true(world.take(*member) == (std::vector<std::string>{"e1", "e2"}));
+}
+
+void who_joins_and_leaves_meanwhile_gets_what_is_his_and_counts_it(void**) {
+    LargeRoom world(2 * Hub::kTurn);
+    Client* served = world.members.front();
+    Client* unserved = world.members.back();
+    const std::uint64_t served_before = world.hub.bytes_out(*served);
+    const std::uint64_t unserved_before = world.hub.bytes_out(*unserved);
+    world.broker.event(world.hub, "session:1", "e1");
+    world.hub.flush();
+    assert_int_equal(world.hub.messages_out(*served), 3);
+    assert_int_equal(world.hub.messages_out(*unserved), 2);
+    assert_int_equal(world.hub.bytes_out(*unserved), unserved_before);
+    assert_int_equal(world.hub.bytes_out(*served), served_before + 4);
+
+    Client& joined = world.join();
+    assert_has(world.last(joined), R"("offset":1)");
+    world.take(joined);
+    for (Client* client : {served, unserved}) {
+        assert_int_equal(world.take(*client).size(), client == served);
+        std::erase(world.members, client);
+        world.disconnect(*client);
+    }
+    world.broker.event(world.hub, "session:1", "e2");
+    Client& late = world.join();  // e2 waits, and e1 is under way
+    world.take(late);
+    world.hub.flush();
+    world.hub.flush();
+    world.hub.flush();
+    for (Client* member : world.members)
+        assert_true(world.take(*member) == (std::vector<std::string>{"e1", "e2"}));
+    assert_true(world.take(joined) == std::vector<std::string>{"e2"});
+    assert_true(world.take(late).empty());
+    assert_int_equal(world.hub.messages_out(joined), 3);
+    assert_int_equal(world.hub.messages_out(late), 2);
+}
+
+void who_joins_a_large_room_makes_nobody_wait_for_it(void**) {
+    LargeRoom world(Hub::kTurn + 1);
+    world.broker.event(world.hub, "session:1", "e1");
+    Client& joined = world.join();
+    world.take(joined);
+    assert_int_equal(world.served("e1"), 0);
+    world.hub.flush();
+    world.hub.flush();
+    assert_int_equal(world.served("e1"), Hub::kTurn + 1);
+    assert_true(world.take(joined).empty());
+}
+
+void who_unsubscribes_or_subscribes_again_meanwhile_has_everything_first(void**) {
+    LargeRoom world(Hub::kTurn + 2);
+    for (const char* message : {R"({"type":"unsubscribe","room":"session:1"})", LargeRoom::kSubscribe}) {
+        world.broker.event(world.hub, "session:1", "e1");
+        world.hub.flush();
+        world.broker.event(world.hub, "session:1", "e2");
+        world.hub.on_message(*world.members.back(), message);
+        const std::vector<std::string> got = world.take(*world.members.back());
+        assert_true(got.size() == 3 && got[0] == "e1" && got[1] == "e2");
+        world.hub.flush();
+        world.members.pop_back();
+        for (Client* member : world.members)
+            assert_true(world.take(*member) == (std::vector<std::string>{"e1", "e2"}));
+    }
+}
+
+void all_of_a_large_room_may_leave_meanwhile(void**) {
+    LargeRoom world(Hub::kTurn + 2);
+    world.broker.event(world.hub, "session:1", "e1");
+    world.hub.flush();
+    for (std::size_t i = 0; i < world.members.size(); i += 2) world.disconnect(*world.members[i]);
+    for (std::size_t i = 1; i < world.members.size(); i += 2) world.disconnect(*world.members[i]);
+    assert_int_equal(world.hub.room_count(), 0);
+    world.hub.flush();
+}
+
 void a_second_subscribe_answers_and_doubles_nothing(void**) {
     World world;
     Client& client = world.connect("u1", "acme");
@@ -402,6 +520,11 @@ int main() {
         cmocka_unit_test(a_room_that_no_rule_opens_is_refused),
         cmocka_unit_test(members_get_what_is_published_and_nobody_else),
         cmocka_unit_test(who_joins_now_does_not_get_what_waits_for_others),
+        cmocka_unit_test(a_large_room_is_served_over_several_turns_each_member_once_and_in_order),
+        cmocka_unit_test(who_joins_and_leaves_meanwhile_gets_what_is_his_and_counts_it),
+        cmocka_unit_test(who_joins_a_large_room_makes_nobody_wait_for_it),
+        cmocka_unit_test(who_unsubscribes_or_subscribes_again_meanwhile_has_everything_first),
+        cmocka_unit_test(all_of_a_large_room_may_leave_meanwhile),
         cmocka_unit_test(a_second_subscribe_answers_and_doubles_nothing),
         cmocka_unit_test(a_position_brings_what_was_missed_before_what_is_new),
         cmocka_unit_test(a_gap_comes_before_anything_newer),
