@@ -62,6 +62,8 @@ SCENARIOS = [
     Scenario("handshakes by algorithm", "of the token", {"handshakes": 10000, "window": 32, "sources": 8},
              "cpu_us_per_handshake", "µs/handshake",
              {name: ("rooms", {"algorithm": name}, {}) for name in ("HS256", "RS256", "ES256")}),
+    Scenario("handshakes, TLS", "with a full TLS 1.3 handshake (P-256) before", {"handshakes": 6000, "window": 32, "sources": 8, "tls": 1},
+             "cpu_us_per_handshake", "µs/handshake", each_of("rooms", "nchan", "node", tls=True), also=("handshakes_per_s",)),
     Scenario("publish alone", "nobody listens", {"sockets": 0, "rooms": 5000, "window": 16, "publishers": 16}, PUBLISH, "µs/publish",
              each_of(*ALL), also=("publishes_per_s",)),
     Scenario("publish alone, batches", "100 events in a POST",
@@ -80,6 +82,8 @@ SCENARIOS = [
              {"floor": ("floor", {}, {}), "rooms": ("rooms", {}, {}), "rooms, access log at the end": ("rooms", {"access_log": "end"}, {}),
               "rooms, 1.5 KB of handshake": ("rooms", {}, {"cookie": 1100}), "nchan": ("nchan", {}, {}), "node": ("node", {}, {})},
              quick=True),
+    Scenario("idle, TLS", "the same with TLS, of 4,000", {"sockets": 4000, "rooms": 2000, "sources": 4, "tls": 1},
+             "bytes_per_socket", "bytes/socket", each_of("rooms", "nchan", "node", tls=True)),
 ]
 
 
