@@ -1,6 +1,7 @@
 #include "core/hub.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "core/frame.hpp"
@@ -19,6 +20,16 @@ std::string connection_name(std::uint64_t id) { return epoch_text(id); }
 template <typename T>
 void make_room(std::vector<T>& list) {
     if (list.size() == list.capacity()) list.reserve(list.empty() ? 1 : 2 * list.size());
+}
+
+// So many of the frames make one batch.
+std::size_t batch_size(std::span<const Payload> frames) {
+    std::size_t count = 0;
+    for (std::size_t octets = 0; count < frames.size(); ++count) {
+        octets += frames[count].size();
+        if (count != 0 && octets > Hub::kBatch) break;
+    }
+    return count;
 }
 
 }  // namespace
@@ -122,7 +133,7 @@ Membership* Hub::membership(Client& client, const Room& room) const {
 }
 
 // All or nothing: memory that runs out must not leave a member in one list and not in another.
-// REQUIRES: nothing is pending in the room.
+// REQUIRES: seal(room).
 void Hub::enter(Client& client, Room& room) {
     make_room(client.memberships);
     make_room(room.handles_);
@@ -131,8 +142,12 @@ void Hub::enter(Client& client, Room& room) {
     client.memberships.push_back({&room, index});
     room.handles_.push_back(client.handle);
     room.members_.push_back({&client, room.messages_, room.bytes_});
-    // To those who have what is under way: its position includes it.
-    if (room.spread_) swap_members(room, static_cast<std::uint32_t>(room.spread_->next++), index);
+    // To those who have all that is on its way: its position includes it.
+    auto place = index;
+    for (Room::Spread& spread : room.spreads_) {
+        const auto border = static_cast<std::uint32_t>(spread.next++);
+        swap_members(room, border, std::exchange(place, border));
+    }
     ++client.joined;
     meter_.on_members(1);
 }
@@ -149,9 +164,10 @@ void Hub::swap_members(Room& room, std::uint32_t one, std::uint32_t other) {
 Hub::Totals Hub::given(const Room& room, std::uint32_t index) {
     const Room::Member& member = room.members_[index];
     Totals totals = {room.messages_ - member.messages_before, room.bytes_ - member.bytes_before};
-    if (room.spread_ && index >= room.spread_->next) {
-        for (const Payload& frame : room.spread_->frames) totals.bytes -= frame.size();
-        totals.messages -= room.spread_->frames.size();
+    for (const Room::Spread& spread : room.spreads_) {
+        if (index < spread.next) continue;
+        for (const Payload& frame : spread.frames) totals.bytes -= frame.size();
+        totals.messages -= spread.frames.size();
     }
     return totals;
 }
@@ -163,15 +179,17 @@ void Hub::leave(Client& client, Room& room) {
     client.messages_out += got.messages;
     client.bytes_out += got.bytes;
 
-    // The last takes its place. Where a spread has passed by, the last of those who have it does.
-    if (room.spread_ && mine->index < room.spread_->next)
-        swap_members(room, mine->index, static_cast<std::uint32_t>(--room.spread_->next));
+    // The last takes its place; of those who have what is on its way, the last who has.
+    for (auto spread = room.spreads_.rbegin(); spread != room.spreads_.rend(); ++spread) {
+        if (mine->index < spread->next)
+            swap_members(room, mine->index, static_cast<std::uint32_t>(--spread->next));
+    }
     swap_members(room, mine->index, static_cast<std::uint32_t>(room.handles_.size() - 1));
     room.handles_.pop_back();
     room.members_.pop_back();
     *mine = client.memberships.back();
     client.memberships.pop_back();
-    if (room.spread_ && room.spread_->next == room.handles_.size()) room.spread_.reset();
+    drop_finished(room);
     meter_.on_members(-1);
     broker_.unsubscribe(room, client.identity.user());
     release_if_empty(room);
@@ -179,7 +197,7 @@ void Hub::leave(Client& client, Room& room) {
 
 void Hub::release_if_empty(Room& room) {
     if (!room.handles_.empty() || room.waiting_ != 0) return;
-    std::erase(dirty_, &room);
+    if (room.dirty_) std::erase(dirty_, &room);
     broker_.release(room);
     rooms_.erase(rooms_.find(room.name));
     meter_.on_rooms(-1);
@@ -188,57 +206,93 @@ void Hub::release_if_empty(Room& room) {
 void Hub::on_publication(Room& room, Payload frame) {
     if (room.handles_.empty()) return;
     make_room(room.pending_);
-    if (room.pending_.empty() && !room.spread_) {
-        dirty_.push_back(&room);
-        transport_.flush_later();
-    }
+    if (!room.dirty_) dirty_.push_back(&room);
+    room.dirty_ = true;
     room.pending_.push_back(std::move(frame));
+    transport_.flush_later();
 }
 
 void Hub::on_gap(Room& room, Position now, std::string_view reason) {
     on_publication(room, text_frame(encode_gap(room.name, now.epoch, now.offset, reason)));
 }
 
-// Rooms that are not finished come last in the next turn: one that never ends keeps nobody waiting.
+// Small rooms first, and the rest of the turn is shared by the others: none keeps another waiting that would be
+// served at once. Where serving one throws, all are still dirty.
 void Hub::flush() {
     std::size_t left = kTurn;
-    std::size_t served = 0;
-    for (; served < dirty_.size() && left != 0; ++served) {
-        Room& room = *dirty_[served];
-        while (left != 0 && (room.spread_ || !room.pending_.empty()))
-            left -= std::min(left, serve(room, left));  // throws: it is still dirty
+    std::size_t others = 0;
+    for (Room* room : dirty_) {
+        if (room->handles_.size() > kSmall) {
+            ++others;
+        } else if (left != 0) {
+            left -= std::min(left, serve(*room, kSmall));
+        }
     }
-    std::rotate(dirty_.begin(), dirty_.begin() + static_cast<std::ptrdiff_t>(served), dirty_.end());
-    std::erase_if(dirty_, [](const Room* room) { return !room->spread_ && room->pending_.empty(); });
+    left = std::max(left, kTurn / 4);
+    const std::size_t share = std::max(kSmall, left / std::max<std::size_t>(others, 1));
+    std::size_t unserved = dirty_.size();
+    for (std::size_t i = 0; i < dirty_.size(); ++i) {
+        if (dirty_[i]->handles_.size() <= kSmall) continue;
+        if (left == 0) unserved = std::min(unserved, i);
+        if (left != 0) left -= std::min(left, serve(*dirty_[i], share));
+    }
+    std::rotate(dirty_.begin(), dirty_.begin() + static_cast<std::ptrdiff_t>(unserved), dirty_.end());
+    std::erase_if(dirty_, [](Room* room) {
+        room->dirty_ = !room->spreads_.empty() || !room->pending_.empty();
+        return !room->dirty_;
+    });
     if (!dirty_.empty()) transport_.flush_next_turn();
 }
 
-// Serves some members, at most `most` of a large room; returns how many.
+// Serves at most `most` members with what is oldest; returns how many.
 std::size_t Hub::serve(Room& room, std::size_t most) {
-    constexpr std::size_t kSmall = 64;  // is not divided
     const std::span<const std::int32_t> all = room.handles_;
-    if (!room.spread_ && all.size() <= std::max(most, kSmall)) {
+    if (room.spreads_.empty() && all.size() <= most) {
+        const std::size_t size = batch_size(room.pending_);
+        const std::span<const Payload> frames = std::span(room.pending_).first(size);
         forms_.clear();
-        transport_.fan_out(all, room.pending_, forms_);
+        if (size != 0) transport_.fan_out(all, frames, forms_);
         forms_.clear();
-        count(room, room.pending_);
-        room.pending_.clear();
+        count(room, frames);
+        room.pending_.erase(room.pending_.begin(), room.pending_.begin() + static_cast<std::ptrdiff_t>(size));
         return all.size();
     }
-    if (!room.spread_) begin_spread(room);
-    Room::Spread& spread = *room.spread_;
+    if (room.spreads_.empty()) seal(room);
+    if (room.spreads_.empty()) return 0;
+    Room::Spread& spread = room.spreads_.front();
     const std::span<const std::int32_t> some =
         all.subspan(spread.next, std::min(most, all.size() - spread.next));
     transport_.fan_out(some, spread.frames, spread.forms);
     spread.next += some.size();
-    if (spread.next == all.size()) room.spread_.reset();
+    drop_finished(room);
     return some.size();
 }
 
-void Hub::begin_spread(Room& room) {
-    room.spread_ = std::make_unique<Room::Spread>();
-    room.spread_->frames.swap(room.pending_);
-    count(room, room.spread_->frames);
+// What is pending is on its way: who enters now does not get it.
+void Hub::seal(Room& room) {
+    while (const std::size_t size = batch_size(room.pending_)) {
+        make_room(room.spreads_);
+        std::vector<Payload> frames;
+        frames.reserve(size);
+        const auto end = room.pending_.begin() + static_cast<std::ptrdiff_t>(size);
+        std::move(room.pending_.begin(), end, std::back_inserter(frames));
+        room.pending_.erase(room.pending_.begin(), end);
+        count(room, frames);
+        room.spreads_.push_back({std::move(frames), {}, 0});
+    }
+}
+
+// This member gets what is pending or on its way, before the others.
+void Hub::catch_up(Client& client, Room& room) {
+    const Membership* const mine = membership(client, room);
+    if (mine == nullptr) return;
+    seal(room);
+    for (Room::Spread& spread : room.spreads_) {
+        if (mine->index < spread.next) continue;
+        transport_.fan_out({&client.handle, 1}, spread.frames, spread.forms);
+        swap_members(room, mine->index, static_cast<std::uint32_t>(spread.next++));
+    }
+    drop_finished(room);
 }
 
 void Hub::count(Room& room, std::span<const Payload> frames) {
@@ -246,16 +300,9 @@ void Hub::count(Room& room, std::span<const Payload> frames) {
     for (const Payload& frame : frames) room.bytes_ += frame.size();
 }
 
-// All of it now.
-void Hub::flush(Room& room) {
-    while (room.spread_ || !room.pending_.empty()) serve(room, room.handles_.size());
-}
-
-// Nothing is pending: who enters now gets nothing of what was published before.
-void Hub::seal(Room& room) {
-    if (room.pending_.empty()) return;
-    if (room.handles_.size() <= kTurn || room.spread_) return flush(room);
-    begin_spread(room);
+void Hub::drop_finished(Room& room) {
+    std::erase_if(room.spreads_,
+                  [&](const Room::Spread& spread) { return spread.next == room.handles_.size(); });
 }
 
 std::uint64_t Hub::messages_out(const Client& client) const {

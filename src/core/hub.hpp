@@ -47,14 +47,15 @@ private:
     std::vector<std::int32_t> handles_;
     std::vector<Member> members_;
     std::vector<Payload> pending_;  // publications of this turn
-    // What is on its way to more members than one turn serves. Those before `next` have it.
+    // What is on its way to the members. Those before `next` have it.
     struct Spread {
         std::vector<Payload> frames;
         std::vector<Payload> forms;
         std::size_t next = 0;
     };
-    std::unique_ptr<Spread> spread_;
-    std::uint64_t messages_ = 0;  // given to each member so far, by the spread too
+    std::vector<Spread> spreads_;  // the oldest first: nobody has a later one who has not got an earlier one
+    bool dirty_ = false;           // the hub will look after it
+    std::uint64_t messages_ = 0;   // given to each member so far, by what is on its way too
     std::uint64_t bytes_ = 0;
     std::uint32_t waiting_ = 0;  // subscribes that the broker has not answered
 };
@@ -101,6 +102,10 @@ class Hub final : public RoomSink {
 public:
     // So many deliveries a turn, about 5 ms: others want to be accepted, read and answered meanwhile.
     static constexpr std::size_t kTurn = 1024;
+    // Rooms of at most so many members are served first, and whole.
+    static constexpr std::size_t kSmall = 64;
+    // So many octets to a socket in a turn, but at least one frame: a quarter of what may wait for a slow one.
+    static constexpr std::size_t kBatch = 256 * 1024;
 
     Hub(Broker& broker, Transport& transport, HubMeter& meter);
     ~Hub();
@@ -162,12 +167,12 @@ private:
     void enter(Client& client, Room& room);
     void leave(Client& client, Room& room);
     void release_if_empty(Room& room);
-    void flush(Room& room);
     void seal(Room& room);
-    void begin_spread(Room& room);
+    void catch_up(Client& client, Room& room);
     std::size_t serve(Room& room, std::size_t most);
     void swap_members(Room& room, std::uint32_t one, std::uint32_t other);
     void count(Room& room, std::span<const Payload> frames);
+    static void drop_finished(Room& room);
     [[nodiscard]] static Totals given(const Room& room, std::uint32_t index);
     void reply(Client& client, std::string_view json);
     void refuse(Client& client, ErrorCode code, std::string_view room, std::string_view message,
@@ -179,8 +184,8 @@ private:
     Now now_;
     std::unordered_map<std::string_view, std::unique_ptr<Room>> rooms_;  // keys are the rooms' names
     std::vector<Client*> clients_;                                       // by handle
-    std::vector<Room*> dirty_;    // with pending publications, or a spread; some may have none any more
-    std::vector<Payload> forms_;  // scratch of serve()
+    std::vector<Room*> dirty_;                                           // those that say so
+    std::vector<Payload> forms_;                                         // scratch of serve()
     std::uint64_t subscribes_ = 0;
     std::uint64_t questions_ = 0;
     std::vector<std::shared_ptr<Waiting>> waiting_;

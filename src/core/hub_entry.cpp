@@ -114,7 +114,7 @@ void Hub::on_subscribed(Waiting& waiting, const SubscribeAnswer& answer) {
     }
     const std::shared_ptr<Waiting> keep = take(waiting);
     if (membership(*client, target) != nullptr) {
-        flush(target);                              // its position will include it
+        catch_up(*client, target);                  // its position will include it
         broker_.unsubscribe(target, waiting.user);  // it was one already, and stays one
     } else {
         // Who joins now must not get what waits for the members of before: its position includes it.
@@ -158,7 +158,7 @@ void Hub::unsubscribe(Client& client, std::string_view name, std::string_view re
         }
     }
     if (found != rooms_.end()) {
-        flush(*found->second);  // what was published before belongs to it
+        catch_up(client, *found->second);  // what was published before belongs to it
         leave(client, *found->second);
     }
     reply(client, encode_unsubscribed(name, ref));
@@ -235,7 +235,7 @@ void Hub::recheck(Client& client, Room& room) {
 void Hub::expel(Client& client, Room& room, Lookup::Answer answer) {
     if (membership(client, room) == nullptr) return;
     const std::string name = room.name;
-    flush(room);
+    catch_up(client, room);
     leave(client, room);
     refuse_entry(client, answer, name, {});
 }

@@ -33,20 +33,26 @@ public:
         ngx_add_timer(&event_, ms);
     }
     void at_end_of_turn() { post(ngx_posted_events); }
-    // The next turn will not wait for anything.
-    void next_turn() { post(ngx_posted_next_events); }
+    // The next turn will not wait for anything. What is at the end of this one comes then, too.
+    void next_turn() {
+        unpost();
+        post(ngx_posted_next_events);
+    }
 
     void stop() {
         if (event_.timer_set) ngx_del_timer(&event_);
-        if (event_.posted) {  // the macro is two statements
-            ngx_delete_posted_event(&event_);
-        }
+        unpost();
     }
     // From now on the process lives until it has rung.
     void hold_worker() { event_.cancelable = 0; }
     [[nodiscard]] bool is_set() const { return event_.timer_set || event_.posted; }
 
 private:
+    void unpost() {
+        if (event_.posted) {  // the macro is two statements
+            ngx_delete_posted_event(&event_);
+        }
+    }
     void post(ngx_queue_t& queue) {
         if (event_.timer_set) ngx_del_timer(&event_);
         event_.log = ngx_cycle->log;

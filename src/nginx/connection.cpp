@@ -105,7 +105,10 @@ void Connection::queue(Payload frame, std::size_t offset) noexcept {
     } catch (const std::bad_alloc&) {
         broken_ = true;  // it comes back by position; the other members get theirs
     }
-    if (outbox_.bytes() > conf_->send_queue + replies_) {
+    const auto too_much = [this] { return outbox_.bytes() > conf_->send_queue + replies_; };
+    // Much that came in one turn is not slow yet: it has not been offered to the socket.
+    if (too_much() && !life_.stalled() && !flush()) broken_ = true;
+    if (too_much()) {
         close_later(CloseCode::too_slow, "too slow");
     }
     worker_.update_lane(*this);

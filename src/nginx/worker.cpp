@@ -19,6 +19,7 @@ constinit Worker* the_worker = nullptr;
 constinit std::uint64_t generation = 0;
 
 constexpr ngx_msec_t kSweepEvery = 2000;
+constexpr ngx_msec_t kRetry = 50;  // after memory was short
 constexpr std::uint8_t kDirect = 0x80;
 constexpr std::uint8_t kEncodingBits = 0x3f;
 constexpr std::size_t kMaxDrainingGenerations = 2;
@@ -349,12 +350,16 @@ void Worker::begin_drain() {
 void Worker::end_turn_later() { end_of_turn_.at_end_of_turn(); }
 
 void Worker::end_turn() {
-    guarded(log_, 0, [this] {
-        (void)now();
-        broker_->end_turn();
-        hub_.flush();
-        return 0;
-    });
+    const auto done = [this](auto part) {
+        return guarded(log_, false, [&] {
+            part();
+            return true;
+        });
+    };
+    (void)now();
+    const bool heard = done([this] { broker_->end_turn(); });
+    const bool flushed = done([this] { hub_.flush(); });
+    if ((!heard || !flushed) && !end_of_turn_.is_set()) end_of_turn_.after(kRetry);
     // Settling one connection may touch another: its rooms are left, its answers queued.
     for (std::size_t i = 0; i < touched_.size(); ++i) {
         Connection* connection = find(touched_[i]);

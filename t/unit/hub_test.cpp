@@ -65,6 +65,7 @@ void who_joins_now_does_not_get_what_waits_for_others(void**) {
     world.hub.on_message(two, R"({"type":"subscribe","room":"session:1"})");
     assert_has(world.last(two), R"("offset":1)");
     world.take(two);
+    world.hub.flush();
     assert_has(world.last(one), "before");
     world.broker.event(world.hub, "session:1", "after");
     world.hub.flush();
@@ -92,6 +93,16 @@ struct LargeRoom : World {
         }
         return count;
     }
+    // All that is under way; in so many turns.
+    int finish() {
+        int turns = 0;
+        do {
+            transport.next_turn_wanted = false;
+            hub.flush();
+            ++turns;
+        } while (transport.next_turn_wanted);
+        return turns;
+    }
     static constexpr char kSubscribe[] = R"({"type":"subscribe","room":"session:1"})";
     std::vector<Client*> members;
 };
@@ -106,12 +117,7 @@ void a_large_room_is_served_over_several_turns_each_member_once_and_in_order(voi
     world.hub.flush();
     assert_int_equal(world.served("e1"), 2 * Hub::kTurn);
     assert_int_equal(world.served("e2"), 0);
-    int turns = 0;
-    for (world.transport.next_turn_wanted = true; world.transport.next_turn_wanted; ++turns) {
-        world.transport.next_turn_wanted = false;
-        world.hub.flush();
-    }
-    assert_int_equal(turns, 3);
+    assert_int_equal(world.finish(), 4);
     for (Client* member : world.members)
         assert_true(world.take(*member) == (std::vector<std::string>{"e1", "e2"}));
 }
@@ -140,9 +146,7 @@ void who_joins_and_leaves_meanwhile_gets_what_is_his_and_counts_it(void**) {
     world.broker.event(world.hub, "session:1", "e2");
     Client& late = world.join();  // e2 waits, and e1 is under way
     world.take(late);
-    world.hub.flush();
-    world.hub.flush();
-    world.hub.flush();
+    world.finish();
     for (Client* member : world.members)
         assert_true(world.take(*member) == (std::vector<std::string>{"e1", "e2"}));
     assert_true(world.take(joined) == std::vector<std::string>{"e2"});
@@ -172,10 +176,97 @@ void who_unsubscribes_or_subscribes_again_meanwhile_has_everything_first(void**)
         world.hub.on_message(*world.members.back(), message);
         const std::vector<std::string> got = world.take(*world.members.back());
         assert_true(got.size() == 3 && got[0] == "e1" && got[1] == "e2");
-        world.hub.flush();
+        world.finish();
         world.members.pop_back();
         for (Client* member : world.members)
             assert_true(world.take(*member) == (std::vector<std::string>{"e1", "e2"}));
+    }
+}
+
+void nobody_makes_a_turn_long_by_joining_leaving_or_asking(void**) {
+    LargeRoom world(4 * Hub::kTurn);
+    Client& stranger = world.connect("u9", "acme");
+    world.broker.event(world.hub, "session:1", "e1");
+    world.hub.flush();
+    world.broker.event(world.hub, "session:1", "e2");
+    world.hub.on_message(stranger, R"({"type":"unsubscribe","room":"session:1"})");
+    world.join();
+    assert_int_equal(world.served("e1"), Hub::kTurn);
+    assert_int_equal(world.served("e2"), 0);
+    world.hub.on_message(*world.members.back(), R"({"type":"unsubscribe","room":"session:1"})");
+    assert_int_equal(world.served("e1"), Hub::kTurn + 1);
+    assert_int_equal(world.served("e2"), 1);
+    world.hub.on_message(*world.members.front(), LargeRoom::kSubscribe);
+    assert_int_equal(world.served("e2"), 2);
+}
+
+int turns_until_served(LargeRoom& world, const Client& client, const char* busy) {
+    int turns = 0;
+    while (world.transport.inbox[client.handle].empty()) {
+        ++turns;
+        if (busy != nullptr) world.broker.event(world.hub, busy, "e");
+        world.hub.flush();
+        assert_true(turns < 100);
+    }
+    return turns;
+}
+
+void a_small_room_waits_for_no_large_one(void**) {
+    LargeRoom world(2 * Hub::kTurn);
+    world.policy.rate = {1000000, 10000};
+    Client& small = world.connect("u8", "acme");
+    world.hub.on_message(small, R"({"type":"subscribe","room":"session:small"})");
+    world.take(small);
+    for (int i = 0; i < 20; ++i) {  // a room that never ends
+        world.broker.event(world.hub, "session:1", "e");
+        world.hub.on_message(*world.members.front(), LargeRoom::kSubscribe);
+        world.broker.event(world.hub, "session:1", "e");
+        world.hub.flush();
+    }
+    world.broker.event(world.hub, "session:small", "e");
+    assert_int_equal(turns_until_served(world, small, "session:1"), 1);
+
+    for (int room = 2; room < 12; ++room) {  // many
+        const std::string name = "session:" + std::to_string(room);
+        for (std::size_t i = 0; i < Hub::kTurn / 4; ++i) {
+            Client& client = world.connect("u1", "acme");
+            world.hub.on_message(client, R"({"type":"subscribe","room":")" + name + "\"}");
+        }
+        world.broker.event(world.hub, name, "e");
+    }
+    world.take(small);
+    world.broker.event(world.hub, "session:small", "e");
+    assert_int_equal(turns_until_served(world, small, nullptr), 1);
+}
+
+// However many small ones there are: a quarter of a turn is for the others.
+void a_large_room_is_served_beside_very_many_small_ones(void**) {
+    LargeRoom world(Hub::kTurn);
+    std::vector<std::string> rooms;
+    for (std::size_t i = 0; i < Hub::kTurn + 10; ++i) {
+        rooms.push_back("session:s" + std::to_string(i));
+        Client& client = world.connect("u1", "acme");
+        world.hub.on_message(client, R"({"type":"subscribe","room":")" + rooms.back() + "\"}");
+    }
+    world.broker.event(world.hub, "session:1", "e1");
+    for (const std::string& room : rooms) world.broker.event(world.hub, room, "e");
+    world.hub.flush();
+    assert_int_equal(world.served("e1"), Hub::kTurn / 4);
+}
+
+// A socket gets 256 KiB a turn, so that a fast reader is not taken for a slow one.
+void what_is_much_for_a_socket_leaves_in_several_turns(void**) {
+    for (const std::size_t size : {std::size_t{2}, Hub::kTurn + 1}) {
+        LargeRoom world(size);
+        const std::string text(60000, 'x');
+        for (int i = 0; i < 10; ++i) world.broker.event(world.hub, "session:1", text);
+        std::vector<std::size_t> got;
+        do {
+            world.transport.next_turn_wanted = false;
+            world.hub.flush();
+            if (const std::size_t count = world.take(*world.members.front()).size()) got.push_back(count);
+        } while (world.transport.next_turn_wanted);
+        assert_true(got == (std::vector<std::size_t>{4, 4, 2}));
     }
 }
 
@@ -525,6 +616,10 @@ int main() {
         cmocka_unit_test(who_joins_a_large_room_makes_nobody_wait_for_it),
         cmocka_unit_test(who_unsubscribes_or_subscribes_again_meanwhile_has_everything_first),
         cmocka_unit_test(all_of_a_large_room_may_leave_meanwhile),
+        cmocka_unit_test(nobody_makes_a_turn_long_by_joining_leaving_or_asking),
+        cmocka_unit_test(a_small_room_waits_for_no_large_one),
+        cmocka_unit_test(a_large_room_is_served_beside_very_many_small_ones),
+        cmocka_unit_test(what_is_much_for_a_socket_leaves_in_several_turns),
         cmocka_unit_test(a_second_subscribe_answers_and_doubles_nothing),
         cmocka_unit_test(a_position_brings_what_was_missed_before_what_is_new),
         cmocka_unit_test(a_gap_comes_before_anything_newer),
