@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import socket
+import struct
 import sys
 import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
@@ -24,6 +26,9 @@ server = serve("""
         location = /page     { error_page 418 = /echo; return 418; }
         location = /named    { try_files /nothing @echo; }
         location @echo       { rooms_echo; }
+        location = /added    { rooms_echo; add_header X-Added here always; }
+        location = /added/ws { rooms; rooms_jwt_key HS256 @DIR@/secret; rooms_allow session:*; add_header X-Added here always; }
+        location = /added/at-once { rooms_echo; add_header X-Added here always; postpone_output 0; }
         location = /pretty   { rooms_echo; error_page 400 = /hello400; error_page 405 = /hello400; }
         location = /hello400 { return 200 "own page"; }
         location = /parent   { auth_request /echo; try_files /parent.txt =404; }
@@ -92,6 +97,28 @@ def _():
 def _():
     for path in ("/rewrite", "/page", "/named"):
         echoes(path)
+
+
+@tap.case("I02 what add_header adds to the 101 is in it, however nginx writes it")
+def _():
+    for tls in (False, True):
+        for path in ("/added", "/added/at-once"):
+            with ws.connect(server, path, tls=tls) as client:
+                tap.is_(client.response.all("X-Added"), ["here"], f"{path}, TLS: {tls}")
+                client.send_text("through")
+                tap.is_(client.recv(), (TEXT, b"through"), "echo")
+
+
+@tap.case("I02 the 101 and the first message leave together")
+def _():
+    wire = ws.open_wire(server)
+    wire.send(ws.handshake_octets("/added/ws", key=ws.new_key(), token=TOKEN))
+    response = http.read_response(wire)
+    tap.is_(response.all("X-Added"), ["here"], "the head")
+    ws.WebSocket(wire, response).expect(type="connected")
+    info = wire.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
+    tap.is_(struct.unpack_from("I", info, 152), (1,), "tcpi_data_segs_in")
+    wire.close()
 
 
 @tap.case("I02 an error_page of the location takes the module's refusals")

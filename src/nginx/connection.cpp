@@ -61,6 +61,8 @@ Connection::Connection(Worker& worker, Opening opening)
         registered_ = true;
     }
     limits_ = std::move(opening.limits);
+    replies_ = opening.answer.size();
+    outbox_.push(std::move(opening.answer));
     if (opening.refusal) close_with_ = static_cast<std::uint16_t>(*opening.refusal);
     ngx_buf_t* in = r_->header_in;
     if (in->pos < in->last) {
@@ -86,13 +88,7 @@ Connection::Connection(Worker& worker, Opening opening)
 
 Connection::~Connection() { leave_rooms(); }
 
-bool Connection::tls() const {
-#if (NGX_HTTP_SSL)
-    return c_->ssl != nullptr;
-#else
-    return false;
-#endif
-}
+bool Connection::tls() const { return is_tls(c_); }
 
 bool Connection::direct() const {
     return state_ == State::open && started_ && close_with_ == 0 && outbox_.empty() && !broken_ && !tls();

@@ -35,6 +35,7 @@ public:
         ngx_http_request_t* request = nullptr;
         const LocationConf* conf = nullptr;
         const ClientPolicy* policy = nullptr;
+        Payload answer;  // what of the 101 has still to be sent
         std::optional<DeflateParams> deflate;
         std::optional<Identity> identity;  // none: echo, or refused below
         std::optional<CloseCode> refusal;  // the first and only thing to say

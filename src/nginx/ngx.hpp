@@ -41,6 +41,15 @@ inline ngx_str_t copy_to_pool(ngx_pool_t* pool, std::string_view text) {
     return result;
 }
 
+inline bool is_tls(const ngx_connection_t* c) {
+#if (NGX_SSL)
+    return c->ssl != nullptr;
+#else
+    (void)c;
+    return false;
+#endif
+}
+
 // Milliseconds since 1970, as of the beginning of this turn.
 inline std::int64_t wall_ms() {
     const ngx_time_t* now = ngx_timeofday();

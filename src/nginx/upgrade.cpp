@@ -1,5 +1,6 @@
 #include "nginx/upgrade.hpp"
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <vector>
@@ -53,9 +54,10 @@ ngx_int_t refuse(ngx_http_request_t* r, ngx_int_t status, std::string_view reaso
     return status;
 }
 
-// The handshake's answer must have gone out whole: after it the socket is written to directly.
-bool send_101(ngx_http_request_t* r, const HandshakeResult& handshake, bool protocol,
-              const std::string& extensions) {
+// Through nginx's header filters, for what they add. TLS writes it out whole; without, what nginx keeps is
+// take_output's.
+bool answer_101(ngx_http_request_t* r, const HandshakeResult& handshake, bool protocol,
+                const std::string& extensions) {
     const ngx_str_t accept = copy_to_pool(r->pool, handshake.accept_value());
     const ngx_str_t extension = copy_to_pool(r->pool, extensions);
     if (accept.data == nullptr || (!extensions.empty() && extension.data == nullptr)) return false;
@@ -71,8 +73,28 @@ bool send_101(ngx_http_request_t* r, const HandshakeResult& handshake, bool prot
     // NGX_AGAIN: TLS keeps it until the flush below.
     const ngx_int_t rc = ngx_http_send_header(r);
     if (rc == NGX_ERROR || rc > NGX_OK) return false;
+    if (!is_tls(r->connection)) return true;
     if (ngx_http_send_special(r, NGX_HTTP_FLUSH) == NGX_ERROR) return false;
     return !r->connection->buffered && r->out == nullptr;
+}
+
+// What nginx has of the 101 and has not written, since it waits for postpone_output bytes. It leaves together
+// with the first frame: a send() of its own was 4 of the 39 µs that a handshake cost.
+Payload take_output(ngx_http_request_t* r) {
+    std::size_t size = 0;
+    for (const ngx_chain_t* link = r->out; link != nullptr; link = link->next) {
+        size += static_cast<std::size_t>(link->buf->last - link->buf->pos);
+    }
+    if (size == 0) return {};
+    Payload output = Payload::allocate(size);
+    char* out = output.data();
+    for (const ngx_chain_t* link = r->out; link != nullptr; link = link->next) {
+        out = std::copy(link->buf->pos, link->buf->last, out);
+    }
+    r->out = nullptr;
+    r->connection->buffered &= ~static_cast<unsigned>(NGX_HTTP_WRITE_BUFFERED);
+    r->connection->sent += static_cast<off_t>(size);
+    return output;
 }
 
 // Counts the connection for every rooms_max_connections of the location. false: one is full.
@@ -197,13 +219,14 @@ ngx_int_t upgrade(ngx_http_request_t* r) {
     }
 
     const bool protocol = offers_protocol(fields, kProtocol);
-    if (!send_101(r, handshake, protocol, extensions.response)) return NGX_HTTP_CLOSE;
+    if (!answer_101(r, handshake, protocol, extensions.response)) return NGX_HTTP_CLOSE;
     const auto* core =
         static_cast<ngx_http_core_loc_conf_t*>(ngx_http_get_module_loc_conf(r, ngx_http_core_module));
     if (core->tcp_nodelay && ngx_tcp_nodelay(r->connection) != NGX_OK) return NGX_HTTP_CLOSE;
     // From here no status can be said any more.
     return guarded(r->connection->log, ngx_int_t{NGX_HTTP_CLOSE}, [&]() -> ngx_int_t {
         drop_handshake(r);
+        opening.answer = take_output(r);
         worker->open(std::move(opening));
         r->main->count++;
         return NGX_DONE;
