@@ -14,10 +14,23 @@ namespace rooms {
 
 [[nodiscard]] constexpr bool is_alpha(char c) { return ascii_lower(c) >= 'a' && ascii_lower(c) <= 'z'; }
 
-[[nodiscard]] constexpr bool is_token_char(char c) {
+// Some of the bytes. Asked for each byte of a token, hence one load and no search.
+class ByteSet {
+public:
+    template <typename Contains>
+    consteval explicit ByteSet(Contains contains) {
+        for (int i = 0; i < 256; ++i) has_[i] = contains(static_cast<char>(i));
+    }
+    [[nodiscard]] constexpr bool operator()(char c) const { return has_[static_cast<unsigned char>(c)]; }
+
+private:
+    bool has_[256] = {};
+};
+
+inline constexpr ByteSet is_token_char([](char c) {
     constexpr std::string_view kMarks = "!#$%&'*+-.^_`|~";
     return is_alpha(c) || is_digit(c) || kMarks.find(c) != kMarks.npos;
-}
+});
 
 [[nodiscard]] constexpr bool is_token(std::string_view text) {
     for (char c : text)

@@ -24,34 +24,36 @@ constexpr Values kPlainValues = values_of(kPlain);
 constexpr Values kUrlValues = values_of(kUrl);
 
 std::string encode(std::string_view bytes, std::string_view alphabet) {
-    std::string text;
-    text.reserve((bytes.size() + 2) / 3 * 4);
+    std::string text((bytes.size() * 4 + 2) / 3, '\0');
+    char* out = text.data();
     std::uint32_t bits = 0;
     unsigned count = 0;  // of bits not written yet
     for (unsigned char byte : bytes) {
         bits = bits << 8 | byte;
-        for (count += 8; count >= 6; count -= 6) text += alphabet[bits >> (count - 6) & 63];
+        for (count += 8; count >= 6; count -= 6) *out++ = alphabet[bits >> (count - 6) & 63];
     }
-    if (count > 0) text += alphabet[bits << (6 - count) & 63];
+    if (count > 0) *out = alphabet[bits << (6 - count) & 63];
     return text;
 }
 
 std::optional<std::string> decode(std::string_view text, const Values& values) {
     if (text.size() % 4 == 1) return std::nullopt;
-    std::string bytes;
-    bytes.reserve(text.size() * 3 / 4);
-    std::uint32_t bits = 0;
-    unsigned count = 0;
-    for (unsigned char c : text) {
-        if (values[c] < 0) return std::nullopt;
-        bits = bits << 6 | static_cast<std::uint32_t>(values[c]);
-        count += 6;
-        if (count < 8) continue;
-        count -= 8;
-        bytes += static_cast<char>(bits >> count & 0xff);
+    std::string bytes(text.size() * 3 / 4, '\0');
+    char* out = bytes.data();
+    const auto value = [&](std::size_t i) {
+        return std::int32_t{values[static_cast<unsigned char>(text[i])]};
+    };
+    for (; text.size() >= 4; text.remove_prefix(4)) {
+        const std::int32_t bits = value(0) << 18 | value(1) << 12 | value(2) << 6 | value(3);
+        if (bits < 0) return std::nullopt;  // a -1 among them
+        for (const int shift : {16, 8, 0}) *out++ = static_cast<char>(bits >> shift);
     }
-    // The encoder had zeros there; anything else is a second spelling of the same octets.
-    if (bits & ((1u << count) - 1)) return std::nullopt;
+    if (text.empty()) return bytes;
+    const std::int32_t bits = value(0) << 12 | value(1) << 6 | (text.size() == 3 ? value(2) : 0);
+    // The encoder had zeros at the end; anything else is a second spelling of the same octets.
+    if (bits < 0 || bits & (text.size() == 3 ? 0x3 : 0x3ff)) return std::nullopt;
+    *out++ = static_cast<char>(bits >> 10);
+    if (text.size() == 3) *out = static_cast<char>(bits >> 2);
     return bytes;
 }
 

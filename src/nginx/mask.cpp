@@ -15,14 +15,19 @@ constexpr std::size_t kMinJwt = 20;  // shorter runs that begin with eyJ are wor
 
 std::string_view view(std::span<const char> text) { return {text.data(), text.size()}; }
 
-bool is_name_byte(char c) { return is_alpha(c) || is_digit(c) || c == '_' || c == '-'; }
-bool is_token_byte(char c) { return is_name_byte(c) || c == '.'; }
+constexpr ByteSet is_name_byte([](char c) { return is_alpha(c) || is_digit(c) || c == '_' || c == '-'; });
+constexpr ByteSet is_token_byte([](char c) { return is_name_byte(c) || c == '.'; });
 
-bool ends_argument(char c) {
+constexpr ByteSet ends_argument([](char c) {
     return c == '&' || c == ' ' || c == '"' || c == '#' || c == '\r' || c == '\n' || c == '\t' || c == '\0';
-}
-bool ends_credential(char c) { return c == ',' || ends_argument(c); }
+});
+constexpr ByteSet ends_credential([](char c) { return c == ',' || ends_argument(c); });
 bool ends_header(char c) { return c == '"' || c == '\r' || c == '\n' || c == '\0'; }
+
+// Scheme or protocol: most bytes are passed over without a comparison.
+constexpr ByteSet may_begin([](char c) {
+    return ascii_lower(c) == ascii_lower(kScheme[0]) || ascii_lower(c) == ascii_lower(kProtocol[0]);
+});
 
 bool ends_with_colon(std::string_view text) {
     text = trim_ows(text);
@@ -77,6 +82,7 @@ void mask_bytes(std::span<char> text, std::string_view secret) {
 void mask_credentials(std::span<char> text) {
     const std::string_view all = view(text);
     for (std::size_t at = 0; at < all.size(); ++at) {
+        if (!may_begin(all[at])) continue;
         const std::size_t blank = at + kScheme.size();
         if (at_caseless(all, at, kScheme) && blank < all.size() &&
             (all[blank] == ' ' || all[blank] == '\t')) {

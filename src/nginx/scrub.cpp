@@ -99,10 +99,13 @@ void find_in_headers(ngx_http_request_t* r, std::string_view token, std::vector<
 
 ngx_int_t scrub_token(ngx_http_request_t* r) {
     return guarded(r->connection->log, ngx_int_t{NGX_OK}, [&]() -> ngx_int_t {
+        RequestState* state = find_request_state(r);
+        // A socket: drop_handshake has been here.
+        if (state != nullptr && state->handshake == nullptr) return NGX_OK;
         if (r != r->main) {
             // With log_subrequest this comes before the main request is through with the same bytes.
-            RequestState* state = request_state(r);
-            if (state == nullptr || state->handshake == nullptr) return NGX_OK;
+            state = request_state(r);
+            if (state == nullptr) return NGX_OK;
             for (const ngx_str_t* text : strings_of(r)) remember(*text, *state->handshake);
             for_each_header(r, [&](const ngx_table_elt_t& header) {
                 remember(header.value, *state->handshake);

@@ -19,6 +19,7 @@ constexpr std::string_view kProtocol = "rooms.v1";
 
 std::vector<HeaderField> header_fields(ngx_http_request_t* r) {
     std::vector<HeaderField> fields;
+    fields.reserve(r->headers_in.headers.part.nelts);
     for (ngx_list_part_t* part = &r->headers_in.headers.part; part != nullptr; part = part->next) {
         const auto* headers = static_cast<ngx_table_elt_t*>(part->elts);
         for (ngx_uint_t i = 0; i < part->nelts; ++i) {
@@ -89,7 +90,8 @@ Payload take_output(ngx_http_request_t* r) {
     Payload output = Payload::allocate(size);
     char* out = output.data();
     for (const ngx_chain_t* link = r->out; link != nullptr; link = link->next) {
-        out = std::copy(link->buf->pos, link->buf->last, out);
+        out =
+            std::copy(reinterpret_cast<char*>(link->buf->pos), reinterpret_cast<char*>(link->buf->last), out);
     }
     r->out = nullptr;
     r->connection->buffered &= ~static_cast<unsigned>(NGX_HTTP_WRITE_BUFFERED);
