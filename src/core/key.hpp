@@ -13,7 +13,6 @@
 #include "core/algorithm.hpp"
 #include "core/result.hpp"
 
-struct evp_mac_ctx_st;
 struct evp_md_ctx_st;
 struct evp_pkey_st;
 
@@ -51,9 +50,6 @@ public:
     [[nodiscard]] Verdict verify(std::string_view signed_text, std::string_view signature) const;
 
 private:
-    struct MacFree {
-        void operator()(evp_mac_ctx_st* context) const;
-    };
     struct DigestFree {
         void operator()(evp_md_ctx_st* context) const;
     };
@@ -62,11 +58,14 @@ private:
     [[nodiscard]] Verdict verify_mac(std::string_view signed_text, std::string_view mac) const;
     [[nodiscard]] Verdict verify_signature(std::string_view signed_text, std::string_view signature) const;
 
+    using Digest = std::unique_ptr<evp_md_ctx_st, DigestFree>;
+
     Algorithm algorithm_;
     std::string kid_;
-    std::unique_ptr<evp_mac_ctx_st, MacFree> mac_;         // HS*: keyed
-    std::unique_ptr<evp_md_ctx_st, DigestFree> verifier_;  // others: initialised, no input yet
-    std::size_t signature_size_ = 0;                       // others: that of every signature
+    Digest inner_;                    // HS*: HMAC's two hashes, each with its block of the key
+    Digest outer_;                    //
+    Digest verifier_;                 // others: initialised, no input yet
+    std::size_t signature_size_ = 0;  // others: that of every signature
 };
 
 // A kid that may be compared and written into a message: 1..kMaxKid bytes of printable ASCII.

@@ -142,6 +142,7 @@ private:
     std::unordered_map<const LocationConf*, std::unique_ptr<RoomLookup>> room_lookups_;
     const RoomRules no_rules_;  // of a location without rooms_allow: closed
     std::size_t connection_count_ = 0;
+    std::vector<std::uint64_t> client_ids_;  // random, of the next to come
     std::uint64_t clients_ = 0;
     Alarm end_of_turn_{this, [](void* worker) noexcept { static_cast<Worker*>(worker)->end_turn(); }};
     Alarm clock_{this, [](void* worker) noexcept { static_cast<Worker*>(worker)->tick(); }};

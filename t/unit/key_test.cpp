@@ -5,6 +5,7 @@
 
 #include <openssl/bn.h>
 #include <openssl/err.h>
+#include <openssl/hmac.h>
 #include <openssl/param_build.h>
 
 #include "core/key.hpp"
@@ -113,6 +114,24 @@ void a_key_of_every_algorithm_verifies_what_was_signed_with_it(void**) {
         assert_true(key.verify("some text", std::string_view(signature).substr(1)) == Key::Verdict::bad);
         assert_true(key.verify("some text", "") == Key::Verdict::bad);
         assert_int_equal(ERR_peek_error(), 0);
+    }
+}
+
+// Shorter than a block of the hash, as long, and longer: there the secret's hash counts (RFC 2104 section 2).
+void a_mac_is_that_of_openssl_for_secrets_of_all_lengths(void**) {
+    for (const auto& [algorithm, md] : {std::pair(Algorithm::hs256, EVP_sha256()),
+                                        {Algorithm::hs384, EVP_sha384()},
+                                        {Algorithm::hs512, EVP_sha512()}}) {
+        for (std::size_t size = 32; size <= 260; ++size) {
+            const std::string secret = std::string(size - 1, 's') + '\0';
+            std::string mac(EVP_MAX_MD_SIZE, '\0');
+            unsigned length = 0;
+            assert_non_null(HMAC(md, secret.data(), static_cast<int>(size),
+                                 reinterpret_cast<const unsigned char*>("text"), 4,
+                                 reinterpret_cast<unsigned char*>(mac.data()), &length));
+            const auto key = Key::from_secret(algorithm, secret);
+            assert_true(key->verify("text", std::string_view(mac).substr(0, length)) == Key::Verdict::good);
+        }
     }
 }
 
@@ -387,6 +406,7 @@ int main() {
     const CMUnitTest tests[] = {
         cmocka_unit_test(every_algorithm_has_one_exact_name),
         cmocka_unit_test(a_key_of_every_algorithm_verifies_what_was_signed_with_it),
+        cmocka_unit_test(a_mac_is_that_of_openssl_for_secrets_of_all_lengths),
         cmocka_unit_test(an_rsa_signature_is_as_long_as_the_modulus),
         cmocka_unit_test(ed448_is_eddsa_too),
         cmocka_unit_test(S11_a_pem_is_no_hmac_secret),
