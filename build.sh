@@ -11,9 +11,9 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 # A name behind a colon is a command that will do as well, whatever package it came from.
-module_packages=(nginx nginx-dev g++ make libssl-dev zlib1g-dev libpcre2-dev libjansson-dev libhiredis-dev libpq-dev)
+module_packages=(nginx nginx-dev g++ make libssl-dev zlib1g-dev libpcre2-dev libhiredis-dev libpq-dev)
 run_packages=("${module_packages[@]}" openssl curl postgresql redis-server nodejs:node npm:npm)
-test_packages=("${run_packages[@]}" perl python3 python3-websockets redis-tools libcmocka-dev libjwt-dev
+test_packages=("${run_packages[@]}" perl python3 python3-websockets redis-tools libcmocka-dev libjwt-dev libjansson-dev
     clang-14 libclang-rt-14-dev clang-format-14 valgrind
     chromium:chromium git iproute2 procps)
 

@@ -1,7 +1,7 @@
-// Reading and judging the claims of a verified token. The only file that includes jansson.
+// Reading and judging the claims of a verified token: views into its payload, and no tree.
 //
 // The strict reader of core/json sees the text first: it bounds the depth without recursion and
-// knows no leniency. jansson then makes the tree, and finds duplicates at every depth.
+// knows no leniency. What it has passed is then walked for duplicates at every depth.
 #include "core/claims.hpp"
 
 #include <algorithm>
@@ -9,15 +9,13 @@
 #include <charconv>
 #include <cmath>
 #include <utility>
-
-#include <jansson.h>
-
-#include "core/json.hpp"
+#include <variant>
 
 namespace rooms {
 namespace {
 
 using Reason = TokenError::Reason;
+using Number = std::variant<std::int64_t, double>;
 
 constexpr std::int64_t kTenYearsMs = std::int64_t{3653} * 86400 * 1000;
 // Far beyond every date, and far from overflow when a leeway is added.
@@ -27,29 +25,44 @@ constexpr std::int64_t kSurelyMs = 100'000'000'000;
 
 std::string quoted(std::string_view name) { return "\"" + std::string(name) + "\""; }
 
-json_t* member(const json_t* object, std::string_view name) {
-    json_t* value = json_object_getn(object, name.data(), name.size());
-    return json_is_null(value) ? nullptr : value;
-}
-
-std::string_view string_of(const json_t* value) {
-    return {json_string_value(value), json_string_length(value)};
-}
-
 std::string decimal(std::int64_t value) { return std::to_string(value); }
 
-// A NumericDate (RFC 7519 section 2), or the same in milliseconds, as milliseconds.
-std::int64_t milliseconds(const json_t* number, std::int64_t unit_ms) {
-    if (json_is_integer(number)) {
-        const std::int64_t value = json_integer_value(number);
-        if (value > kFarMs / unit_ms) return kFarMs;
-        if (value < -kFarMs / unit_ms) return -kFarMs;
-        return value * unit_ms;
+// Nothing: neither 64 bits nor a double hold it. REQUIRES: the raw of a number.
+std::optional<Number> number_of(std::string_view raw) {
+    if (raw.find_first_of(".eE") == raw.npos) {
+        if (const auto integer = parse_json_i64(raw)) return *integer;
+        return std::nullopt;
     }
-    const double value = json_real_value(number) * static_cast<double>(unit_ms);
+    double real = 0;
+    if (std::from_chars(raw.begin(), raw.end(), real).ec != std::errc()) return std::nullopt;
+    return real;
+}
+
+// REQUIRES: the raw of a string.
+std::string string_of(std::string_view raw) { return unescape_json(raw).value_or(std::string()); }
+
+// A NumericDate (RFC 7519 section 2), or the same in milliseconds, as milliseconds. REQUIRES: a number.
+std::int64_t milliseconds(const JsonMember& member, std::int64_t unit_ms) {
+    const Number number = number_of(member.raw).value_or(Number());
+    if (const auto* integer = std::get_if<std::int64_t>(&number)) {
+        if (*integer > kFarMs / unit_ms) return kFarMs;
+        if (*integer < -kFarMs / unit_ms) return -kFarMs;
+        return *integer * unit_ms;
+    }
+    const double value = std::get<double>(number) * static_cast<double>(unit_ms);
     if (value >= static_cast<double>(kFarMs)) return kFarMs;
     if (value <= -static_cast<double>(kFarMs)) return -kFarMs;
     return static_cast<std::int64_t>(std::floor(value));
+}
+
+// Whether a string of the text has a NUL in it; a NUL that is not escaped is no JSON.
+bool has_nul(std::string_view json) {
+    constexpr std::string_view kNul = "\\u0000";
+    for (std::size_t at = json.find(kNul); at != json.npos; at = json.find(kNul, at + 1)) {
+        const std::size_t before = json.find_last_not_of('\\', at);
+        if ((at - before) % 2 != 0) return true;  // the backslash is not one that is escaped itself
+    }
+    return false;
 }
 
 // U+0000 to U+001F and U+007F to U+009F. REQUIRES: `text` is UTF-8.
@@ -62,21 +75,25 @@ bool has_control(std::string_view text) {
     return false;
 }
 
-bool is_one_of(std::string_view text, const std::vector<std::string>& list) {
-    return std::find(list.begin(), list.end(), text) != list.end();
+// What Claims::text promises.
+std::optional<std::string> text_of(const JsonValue& value) {
+    switch (value.type) {
+        case JsonType::string: return string_of(value.raw);
+        case JsonType::boolean: return std::string(value.raw);
+        case JsonType::number: break;
+        case JsonType::object:
+        case JsonType::array:
+        case JsonType::null: return std::nullopt;
+    }
+    const Number number = number_of(value.raw).value_or(Number());
+    if (const auto* integer = std::get_if<std::int64_t>(&number)) return decimal(*integer);
+    std::array<char, 32> digits;
+    const auto end = std::to_chars(digits.begin(), digits.end(), std::get<double>(number)).ptr;
+    return std::string(digits.begin(), end);
 }
 
-// jansson's own sentences quote the text, which is the token's.
-TokenError load_error(const json_error_t& error) {
-    switch (json_error_code(&error)) {
-        case json_error_out_of_memory: return {Reason::internal, "out of memory"};
-        case json_error_duplicate_key: return {Reason::bad_payload, "a claim occurs twice"};
-        case json_error_null_character:
-        case json_error_null_byte_in_key: return {Reason::bad_payload, "a NUL in the payload"};
-        case json_error_numeric_overflow:
-            return {Reason::bad_payload, "a number out of range in the payload"};
-        default: return {Reason::bad_payload, "the payload cannot be read"};
-    }
+bool is_one_of(std::string_view text, const std::vector<std::string>& list) {
+    return std::find(list.begin(), list.end(), text) != list.end();
 }
 
 }  // namespace
@@ -101,24 +118,12 @@ std::string_view token_reason_text(TokenError::Reason reason) {
     return "internal";
 }
 
-void Claims::JsonFree::operator()(json_t* value) const { json_decref(value); }
-
-Claims::Claims(Json payload) : payload_(std::move(payload)) {}
-
 Result<Claims, TokenError> Claims::read(std::string_view payload, const TokenRules& rules,
                                         std::int64_t now_ms) {
-    const auto checked = parse_json(payload, kMaxTokenDepth);
-    if (!checked) return TokenError{Reason::bad_payload, "the payload is not JSON, or too deep"};
-    if (checked->type != JsonType::object) {
-        return TokenError{Reason::bad_payload, "the payload is not a JSON object"};
-    }
-    json_error_t error{};  // jansson leaves it untouched where its first allocation fails
-    Json tree(json_loadb(payload.data(), payload.size(), JSON_REJECT_DUPLICATES, &error));
-    if (!tree) return load_error(error);
-
-    Claims claims(std::move(tree));
+    Claims claims(payload);
+    if (auto refused = claims.take_members()) return *refused;
     for (const std::string& name : rules.required_claims) {
-        if (!member(claims.payload_.get(), name)) {
+        if (!claims.find(name)) {
             return TokenError{Reason::missing_claim, "no claim " + quoted(name)};
         }
     }
@@ -129,22 +134,56 @@ Result<Claims, TokenError> Claims::read(std::string_view payload, const TokenRul
     return claims;
 }
 
+std::optional<TokenError> Claims::take_members() {
+    const auto refuse = [](const char* why) { return TokenError{Reason::bad_payload, why}; };
+    const std::string_view text(text_.data(), text_.size());
+    const auto object = parse_json(text, kMaxTokenDepth);
+    if (!object) return refuse("the payload is not JSON, or too deep");
+    if (object->type != JsonType::object) return refuse("the payload is not a JSON object");
+    if (has_nul(text)) return refuse("a NUL in the payload");
+    if (find_duplicate_member(object->raw)) return refuse("a claim occurs twice");
+    members_.reserve(8);
+    JsonMember member;
+    for (JsonMembers members(object->raw); members.next(member);) {
+        const char* fault = nullptr;
+        const bool sound = holds_throughout({member.type, member.raw}, [&](const JsonValue& value) {
+            if (value.type == JsonType::object && find_duplicate_member(value.raw)) {
+                fault = "a claim occurs twice";
+            }
+            if (value.type == JsonType::number && !number_of(value.raw)) {
+                fault = "a number out of range in the payload";
+            }
+            return fault == nullptr;
+        });
+        if (!sound) return refuse(fault);
+        members_.push_back(member);
+    }
+    return std::nullopt;
+}
+
+const JsonMember* Claims::find(std::string_view name) const {
+    for (const JsonMember& member : members_) {
+        if (member.name() == name) return member.type == JsonType::null ? nullptr : &member;
+    }
+    return nullptr;
+}
+
 std::optional<TokenError> Claims::check_times(const TokenRules& rules, std::int64_t now_ms) {
-    const json_t* const exp = member(payload_.get(), "exp");
-    const json_t* const nbf = member(payload_.get(), "nbf");
-    const json_t* const iat = member(payload_.get(), "iat");
+    const JsonMember* const exp = find("exp");
+    const JsonMember* const nbf = find("nbf");
+    const JsonMember* const iat = find("iat");
     for (const auto& [value, name] : {std::pair{exp, "exp"}, {nbf, "nbf"}, {iat, "iat"}}) {
-        if (value && !json_is_number(value)) {
+        if (value && value->type != JsonType::number) {
             return TokenError{Reason::bad_payload, quoted(name) + " is not a number"};
         }
     }
     const std::int64_t leeway_ms = rules.leeway_s * 1000;
 
     if (exp) {
-        expires_at_ms_ = milliseconds(exp, rules.exp_in_ms ? 1 : 1000);
+        expires_at_ms_ = milliseconds(*exp, rules.exp_in_ms ? 1 : 1000);
         if (expires_at_ms_ <= now_ms - leeway_ms) {
             std::string why = "expired " + decimal((now_ms - expires_at_ms_) / 1000) + " s ago";
-            if (rules.exp_in_ms && milliseconds(exp, 1000) > now_ms) {
+            if (rules.exp_in_ms && milliseconds(*exp, 1000) > now_ms) {
                 why = "expired; \"exp\" looks like seconds (rooms_jwt_exp_unit s)";
             }
             return TokenError{Reason::expired, std::move(why)};
@@ -157,21 +196,21 @@ std::optional<TokenError> Claims::check_times(const TokenRules& rules, std::int6
                                     " (rooms_jwt_exp_unit ms)"};
         }
     }
-    const auto instant = [&](const json_t* value) {
+    const auto instant = [&](const JsonMember& value) {
         const std::int64_t raw = milliseconds(value, 1);
         return milliseconds(value, rules.exp_in_ms && raw > kSurelyMs ? 1 : 1000);
     };
-    if (nbf && instant(nbf) > now_ms + leeway_ms) {
+    if (nbf && instant(*nbf) > now_ms + leeway_ms) {
         return TokenError{Reason::not_yet_valid, "\"nbf\" is in the future"};
     }
-    if (iat && instant(iat) > now_ms + leeway_ms) {
+    if (iat && instant(*iat) > now_ms + leeway_ms) {
         return TokenError{Reason::not_yet_valid, "\"iat\" is in the future"};
     }
     if (rules.max_age_s > 0) {
         if (!iat) {
             return TokenError{Reason::missing_claim, "no claim \"iat\", which rooms_jwt_max_age needs"};
         }
-        if (now_ms - instant(iat) > rules.max_age_s * 1000 + leeway_ms) {
+        if (now_ms - instant(*iat) > rules.max_age_s * 1000 + leeway_ms) {
             return TokenError{Reason::expired, "older than rooms_jwt_max_age"};
         }
     }
@@ -180,17 +219,20 @@ std::optional<TokenError> Claims::check_times(const TokenRules& rules, std::int6
 
 std::optional<TokenError> Claims::check_parties(const TokenRules& rules) const {
     if (!rules.issuer.empty()) {
-        const json_t* const iss = member(payload_.get(), "iss");
-        if (!json_is_string(iss) || string_of(iss) != rules.issuer) {
+        const JsonMember* const iss = find("iss");
+        if (!iss || iss->type != JsonType::string || string_of(iss->raw) != rules.issuer) {
             return TokenError{Reason::bad_issuer, "\"iss\" is not rooms_jwt_issuer"};
         }
     }
     if (rules.audience.empty()) return std::nullopt;
-    const json_t* const aud = member(payload_.get(), "aud");
-    bool ours = json_is_string(aud) && is_one_of(string_of(aud), rules.audience);
-    for (std::size_t i = 0; i < json_array_size(aud); ++i) {
-        const json_t* const one = json_array_get(aud, i);
-        ours = ours || (json_is_string(one) && is_one_of(string_of(one), rules.audience));
+    const auto is_ours = [&](const JsonValue& value) {
+        return value.type == JsonType::string && is_one_of(string_of(value.raw), rules.audience);
+    };
+    const JsonMember* const aud = find("aud");
+    bool ours = aud && is_ours({aud->type, aud->raw});
+    if (aud && aud->type == JsonType::array) {
+        JsonValue one;
+        for (JsonElements elements(aud->raw); elements.next(one);) ours = ours || is_ours(one);
     }
     if (ours) return std::nullopt;
     return TokenError{Reason::bad_audience, "\"aud\" has nothing of rooms_jwt_audience"};
@@ -198,21 +240,22 @@ std::optional<TokenError> Claims::check_parties(const TokenRules& rules) const {
 
 std::optional<TokenError> Claims::take_user(const TokenRules& rules) {
     std::string_view name = rules.user_claim;
-    const json_t* user = member(payload_.get(), name);
-    const bool nobody = !user || (json_is_string(user) && json_string_length(user) == 0);
-    if (nobody) {
+    const JsonMember* user = find(name);
+    if (!user || user->raw == "\"\"") {
         name = "id";
-        user = member(payload_.get(), name);
+        user = find(name);
     }
     if (!user) return std::nullopt;
-    if (json_is_integer(user)) {
-        user_id_ = decimal(json_integer_value(user));
-        return std::nullopt;
+    if (user->type == JsonType::number) {
+        if (const auto integer = parse_json_i64(user->raw)) {
+            user_id_ = decimal(*integer);
+            return std::nullopt;
+        }
     }
-    if (!json_is_string(user)) {
+    if (user->type != JsonType::string) {
         return TokenError{Reason::bad_payload, quoted(name) + " is neither a string nor an integer"};
     }
-    const std::string_view text = string_of(user);
+    std::string text = string_of(user->raw);
     if (text.size() > kMaxUserId) {
         return TokenError{Reason::bad_payload,
                           quoted(name) + " is longer than " + std::to_string(kMaxUserId) + " bytes"};
@@ -220,39 +263,44 @@ std::optional<TokenError> Claims::take_user(const TokenRules& rules) {
     if (has_control(text)) {
         return TokenError{Reason::bad_payload, quoted(name) + " has a control character"};
     }
-    user_id_ = text;
+    user_id_ = std::move(text);
     return std::nullopt;
 }
 
 std::optional<TokenError> Claims::take_rooms(const TokenRules& rules) {
-    const json_t* const rooms = member(payload_.get(), rules.rooms_claim);
+    const JsonMember* const rooms = find(rules.rooms_claim);
     if (!rooms) return std::nullopt;
-    const TokenError refused{Reason::bad_payload, quoted(rules.rooms_claim) + " is not an array of strings"};
-    if (!json_is_array(rooms)) return refused;
-    rooms_.reserve(json_array_size(rooms));
-    for (std::size_t i = 0; i < json_array_size(rooms); ++i) {
-        const json_t* const room = json_array_get(rooms, i);
-        if (!json_is_string(room)) return refused;
-        rooms_.emplace_back(string_of(room));
+    const auto refuse = [&] {
+        return TokenError{Reason::bad_payload, quoted(rules.rooms_claim) + " is not an array of strings"};
+    };
+    if (rooms->type != JsonType::array) return refuse();
+    JsonValue room;
+    for (JsonElements elements(rooms->raw); elements.next(room);) {
+        if (room.type != JsonType::string) return refuse();
+        rooms_.push_back(string_of(room.raw));
     }
     return std::nullopt;
 }
 
 std::optional<std::string> Claims::text(std::span<const std::string> path) const {
-    const json_t* value = path.empty() ? nullptr : payload_.get();
-    for (const std::string& name : path) value = member(value, name);
-    if (json_is_string(value)) return std::string(string_of(value));
-    if (json_is_integer(value)) return decimal(json_integer_value(value));
-    if (json_is_boolean(value)) return json_is_true(value) ? "true" : "false";
-    if (!json_is_real(value)) return std::nullopt;
-    std::array<char, 32> digits;
-    const auto end = std::to_chars(digits.begin(), digits.end(), json_real_value(value)).ptr;
-    return std::string(digits.begin(), end);
+    const JsonMember* const first = path.empty() ? nullptr : find(path.front());
+    if (!first) return std::nullopt;
+    JsonValue value{first->type, first->raw};
+    for (const std::string& name : path.subspan(1)) {
+        if (value.type != JsonType::object) return std::nullopt;
+        JsonMember member;
+        JsonMembers members(value.raw);
+        do {
+            if (!members.next(member)) return std::nullopt;
+        } while (member.name() != name);
+        value = {member.type, member.raw};
+    }
+    return text_of(value);
 }
 
 std::optional<std::string> Claims::text(std::string_view name) const {
-    const std::string path[] = {std::string(name)};
-    return text(path);
+    const JsonMember* const member = find(name);
+    return member ? text_of({member->type, member->raw}) : std::nullopt;
 }
 
 }  // namespace rooms

@@ -1,21 +1,19 @@
 // The claims of a token whose signature has been verified, and the checks of RFC 7519 section 4.1.
 //
-// Owns the parsed payload; lives as long as a handshake or an `auth` needs it (Identity keeps what
+// Owns the payload's text; lives as long as a handshake or an `auth` needs it (Identity keeps what
 // rules ask for). Names are exact: no folding of case, no prefixes.
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "core/json.hpp"
 #include "core/result.hpp"
 #include "core/token_rules.hpp"
-
-struct json_t;
 
 namespace rooms {
 
@@ -42,18 +40,17 @@ public:
     [[nodiscard]] std::optional<std::string> text(std::string_view name) const;
 
 private:
-    struct JsonFree {
-        void operator()(json_t* value) const;
-    };
-    using Json = std::unique_ptr<json_t, JsonFree>;
-
-    explicit Claims(Json payload);
+    explicit Claims(std::string_view payload) : text_(payload.begin(), payload.end()) {}
+    [[nodiscard]] std::optional<TokenError> take_members();
+    // Null: absent, or null.
+    [[nodiscard]] const JsonMember* find(std::string_view name) const;
     [[nodiscard]] std::optional<TokenError> check_times(const TokenRules& rules, std::int64_t now_ms);
     [[nodiscard]] std::optional<TokenError> check_parties(const TokenRules& rules) const;
     [[nodiscard]] std::optional<TokenError> take_user(const TokenRules& rules);
     [[nodiscard]] std::optional<TokenError> take_rooms(const TokenRules& rules);
 
-    Json payload_;
+    std::vector<char> text_;           // no string: its bytes must stay where they are when the Claims move
+    std::vector<JsonMember> members_;  // views into text_
     std::string user_id_;
     std::int64_t expires_at_ms_ = 0;
     std::vector<std::string> rooms_;

@@ -96,4 +96,31 @@ private:
 [[nodiscard]] std::optional<JsonMember> find_duplicate_member(
     std::string_view object, const std::function<void(const JsonMember&)>& visit = nullptr);
 
+// Whether `holds(JsonValue)` for a validated value and for all that is inside it, in no particular order.
+template <typename Holds>
+[[nodiscard]] bool holds_throughout(JsonValue value, Holds&& holds) {
+    std::vector<JsonValue> open;  // objects and arrays that have not been looked into
+    const auto visit = [&](const JsonValue& each) {
+        if (each.type == JsonType::object || each.type == JsonType::array) open.push_back(each);
+        return holds(each);
+    };
+    if (!visit(value)) return false;
+    while (!open.empty()) {
+        value = open.back();
+        open.pop_back();
+        if (value.type == JsonType::object) {
+            JsonMember member;
+            for (JsonMembers members(value.raw); members.next(member);) {
+                if (!visit({member.type, member.raw})) return false;
+            }
+        } else {
+            JsonValue element;
+            for (JsonElements elements(value.raw); elements.next(element);) {
+                if (!visit(element)) return false;
+            }
+        }
+    }
+    return true;
+}
+
 }  // namespace rooms

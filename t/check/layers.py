@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-# The layer law: core/ includes the standard library and core/, and zlib, OpenSSL or jansson only in a
+# The layer law: core/ includes the standard library and core/, and zlib or OpenSSL only in a
 # .cpp; store/ may also include store/ and the system; only nginx/ includes nginx/ and nginx's headers.
 import pathlib
 import re
@@ -7,7 +7,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
-LIBRARY = re.compile(r"^(zlib\.h|jansson\.h|openssl/.*\.h)$")
+LIBRARY = re.compile(r"^(zlib\.h|openssl/.*\.h)$")
 MAY_INCLUDE = {"core": {"core"}, "store": {"core", "store"}, "nginx": {"core", "store", "nginx"}}
 
 

@@ -1,5 +1,9 @@
 // core/claims: the registered claims, and what is read out of a payload. Times are in ms since the
 // epoch; `exp`, `nbf` and `iat` in the payloads are in seconds unless a test says otherwise.
+#include <jansson.h>
+
+#include <cstdlib>
+#include <random>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -296,6 +300,47 @@ void a_claim_is_found_by_its_exact_path(void**) {
     assert_false(claims.text("o.in").has_value());
 }
 
+// jansson's verdict on a payload: no name twice at any depth, no NUL, each number in 64 bits or a double. And its values.
+void what_is_accepted_is_what_jansson_accepts(void**) {
+    const std::string seeds[] = {
+        R"({"f":1.5e3,"s":"u\u0041","r":["a","b\\u0000"],"o":{"a":1,"b":[{"c":-0.25E+2,"d":null}]},"t":true})",
+        R"({"a":[1,{"b":9223372036854775807}],"\u0061b":"\u00e9","":{"":-9223372036854775808},"ab0":1e308,"z":-0})"};
+    constexpr std::string_view kPieces[] = {
+        "\\", "\\u0000", "\\\\u0000", "\"a\":1,", "\"o\":2,", "\"\\u006f\":3,",
+        "0",  "9",       "e9",        "99999",    "e400",     "-",
+        ".",  "null",    "{",         "}",        "[",        "]"};
+    TokenRules rules = lenient();
+    rules.user_claim = rules.rooms_claim = "none of these";
+    std::mt19937 random(7);  // NOLINT: the same ones each time
+    int accepted = 0;
+    for (int i = 0; i < 100'000; ++i) {
+        std::string text = seeds[random() % 2];
+        for (unsigned changes = random() % 3; changes > 0; --changes) {
+            const std::size_t at = random() % text.size();
+            text.replace(at, random() % 3, kPieces[random() % std::size(kPieces)]);
+        }
+        if (!rooms::parse_json(text, rooms::kMaxTokenDepth)) continue;  // jansson allows more depth
+        json_t* const tree = json_loadb(text.data(), text.size(), JSON_REJECT_DUPLICATES, nullptr);
+        const auto claims = Claims::read(text, rules, kNow);
+        if (claims.ok() != json_is_object(tree)) print_error("%s\n", text.c_str());
+        assert_int_equal(claims.ok(), json_is_object(tree));
+        const char* name = nullptr;
+        json_t* value = nullptr;
+        json_object_foreach(tree, name, value) {
+            const auto ours = claims->text(name);
+            assert_int_equal(ours.has_value(),
+                             json_is_string(value) || json_is_number(value) || json_is_boolean(value));
+            if (json_is_string(value)) assert_string_equal(ours->c_str(), json_string_value(value));
+            if (json_is_integer(value)) assert_true(*ours == std::to_string(json_integer_value(value)));
+            if (json_is_real(value))
+                assert_true(std::strtod(ours->c_str(), nullptr) == json_real_value(value));
+        }
+        accepted += claims.ok() ? 1 : 0;
+        json_decref(tree);
+    }
+    assert_true(accepted > 10'000);
+}
+
 void claims_may_move(void**) {
     Claims first = assert_accepted(R"({"exp":%+60,"sub":"u","x":"y"})");
     Claims second = std::move(first);
@@ -327,6 +372,7 @@ int main() {
         cmocka_unit_test(a_user_that_cannot_be_named_is_refused),
         cmocka_unit_test(the_rooms_claim_is_an_array_of_strings),
         cmocka_unit_test(a_claim_is_found_by_its_exact_path),
+        cmocka_unit_test(what_is_accepted_is_what_jansson_accepts),
         cmocka_unit_test(claims_may_move),
         cmocka_unit_test(S30_the_end_of_a_token_is_told_in_milliseconds),
     };
