@@ -148,8 +148,8 @@ void RedisBroker::on_published(const std::string& base, Batch& batch, std::size_
         answer = answer_of(*outcome.reply);
         batch.reasons[index] = answer.reason;
         if (answer.status == PublishStatus::ok || answer.status == PublishStatus::duplicate) {
-            note_published(base, {std::string((*outcome.reply)[1].text()), answer.position.offset,
-                                  std::string((*outcome.reply)[4].text()), outcome.node->fence()});
+            note_published(base, (*outcome.reply)[1].text(), answer.position.offset,
+                           (*outcome.reply)[4].text(), outcome.node->fence());
         }
     } else {
         batch.reasons[index] = outcome.why;
@@ -168,10 +168,13 @@ void RedisBroker::end_late_batches() {
     }
 }
 
-void RedisBroker::note_published(const std::string& base, const RedisClaim& claim) {
+void RedisBroker::note_published(const std::string& base, std::string_view epoch, std::uint64_t offset,
+                                 std::string_view check, const std::string& fence) {
     const auto found = rooms_.find(base + ":events");
-    if (found == rooms_.end() || !found->second->live()) return witness_.note(base, claim);
-    found->second->on_acknowledged(claim.epoch, claim.offset, claim.check, claim.fence);
+    if (found == rooms_.end() || !found->second->live()) {
+        return witness_.note(base, {std::string(epoch), offset, std::string(check), fence});
+    }
+    found->second->on_acknowledged(epoch, offset, check, fence);
     if (found->second->wants_sync) pump_later(found->second);
 }
 
@@ -258,9 +261,11 @@ void RedisBroker::presence(std::string_view room, PresenceDone done) {
 std::unique_ptr<RedisApprovals> RedisBroker::approvals(const ApprovalTimes& times, ApprovalMeter& meter,
                                                        bool polls) {
     return std::make_unique<RedisApprovals>(
-        RedisApprovalCalls::Parts{
-            reactor_, calls_, *servers_, prefix_, word_, history_,
-            [this](const std::string& base, const RedisClaim& claim) { note_published(base, claim); }},
+        RedisApprovalCalls::Parts{reactor_, calls_, *servers_, prefix_, word_, history_,
+                                  [this](const std::string& base, const RedisClaim& claim) {
+                                      note_published(base, claim.epoch, claim.offset, claim.check,
+                                                     claim.fence);
+                                  }},
         times, meter, polls);
 }
 

@@ -102,7 +102,8 @@ private:
     void publish_one(const PublishRequest& request, const std::shared_ptr<Batch>& batch, std::size_t index);
     void on_published(const std::string& base, Batch& batch, std::size_t index, const RedisOutcome& outcome);
     void end_late_batches();
-    void note_published(const std::string& base, const RedisClaim& claim);
+    void note_published(const std::string& base, std::string_view epoch, std::uint64_t offset,
+                        std::string_view check, const std::string& fence);
 
     void tick();
     void ask_refusing(RedisNode& node);

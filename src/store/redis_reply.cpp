@@ -3,9 +3,8 @@
 #include <hiredis/hiredis.h>
 
 #include <charconv>
-#include <cstdlib>
 #include <new>
-#include <vector>
+#include <utility>
 
 namespace rooms {
 namespace {
@@ -14,6 +13,14 @@ namespace {
 constexpr int kMaxElements = 1 << 22;
 // Nor is a text that says it is long read for ever.
 constexpr std::size_t kMaxBuffer = std::size_t{512} << 20;
+// "$", 20 digits, CR, LF
+constexpr std::size_t kMostLength = 23;
+
+void append_length(std::string& command, char kind, std::size_t length) {
+    char digits[20];
+    const char* const end = std::to_chars(digits, digits + sizeof digits, length).ptr;
+    command.append(1, kind).append(digits, static_cast<std::size_t>(end - digits)).append("\r\n");
+}
 
 void* create_array(const redisReadTask* task, int elements) {
     if (elements > kMaxElements) return nullptr;
@@ -84,22 +91,27 @@ std::optional<Reply> ReplyReader::next(bool& broken) {
     return Reply(current_.get());
 }
 
-std::string encode_command(std::span<const std::string_view> words) {
-    std::vector<const char*> texts;
-    std::vector<std::size_t> sizes;
-    texts.reserve(words.size());
-    sizes.reserve(words.size());
+void RespWords::make_room(std::span<const std::string_view> words) {
+    std::size_t size = octets.size();
+    for (const std::string_view word : words) size += kMostLength + word.size() + 2;
+    octets.reserve(size);
+}
+
+void RespWords::add(std::span<const std::string_view> words) {
+    make_room(words);
     for (const std::string_view word : words) {
-        // The formatter copies from what it is given, also where there is nothing to copy.
-        texts.push_back(word.data() == nullptr ? "" : word.data());
-        sizes.push_back(word.size());
+        append_length(octets, '$', word.size());
+        octets.append(word).append("\r\n");
     }
-    char* command = nullptr;
-    const int size =
-        redisFormatCommandArgv(&command, static_cast<int>(words.size()), texts.data(), sizes.data());
-    if (size < 0) throw std::bad_alloc();
-    const std::unique_ptr<char, void (*)(void*)> owner(command, &std::free);
-    return std::string(command, static_cast<std::size_t>(size));
+    count += words.size();
+}
+
+std::string encode_command(std::span<const std::string_view> words) {
+    RespWords command;
+    command.octets.reserve(512);
+    append_length(command.octets, '*', words.size());
+    command.add(words);
+    return std::move(command.octets);
 }
 
 }  // namespace rooms

@@ -80,7 +80,14 @@ void RedisRoom::on_acknowledged(std::string_view epoch, std::uint64_t offset, st
         return;
     }
     if (acknowledged_.epoch == epoch && acknowledged_.offset >= offset) return;
-    acknowledged_ = {std::string(epoch), offset, std::string(check), fence};
+    // With each publication: where there has been one, it fits, and nothing is half done.
+    acknowledged_.epoch.reserve(epoch.size());
+    acknowledged_.check.reserve(check.size());
+    acknowledged_.fence.reserve(fence.size());
+    acknowledged_.epoch = epoch;
+    acknowledged_.offset = offset;
+    acknowledged_.check = check;
+    acknowledged_.fence = fence;
 }
 
 void RedisRoom::on_proven(const std::string& fence, RoomSink& sink, RedisMeter& meter) {
