@@ -9,7 +9,7 @@ import threading
 import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from rooms import ROOT, SCALE, http, jwt, tap, wait_until, ws  # noqa: E402
-from rooms.backend import publish, publish_surely              # noqa: E402
+from rooms.backend import event, publish, publish_surely              # noqa: E402
 from rooms.nginx import Nginx                                  # noqa: E402
 from rooms.page import join, new_room, open_page, presence     # noqa: E402
 from rooms.proxy import Proxy                                  # noqa: E402
@@ -410,6 +410,11 @@ def _():
         socket.send_json(type="subscribe", room=bad)
         socket.expect(type="error", code="unavailable", retryable=True)
         host_a.wait_log(re.escape(f"refuses a call for \"rooms:{{{bad}}}:meta\": WRONGTYPE"))
+        # The publications of one request are one script, in which it is one publication's trouble.
+        other = new_room()
+        answers = http.publish(host_a, [event(each, n) for n, each in enumerate((other, bad, other))], expect=503)["results"]
+        tap.is_([answer.get("offset") for answer in answers], [1, None, 2], "offsets")
+        tap.is_(answers[1]["error"]["code"], "unavailable")
         join(socket, room)
         client("DEL", f"rooms:{{{bad}}}:meta")
         join(socket, bad)       # it is a member; then its keys are spoilt

@@ -71,7 +71,7 @@ end
 local function tell(kind, name, fields)
   local event = '{"type":"approval:' .. kind .. '","sessionId":"' .. session .. '","approvalId":"' .. id ..
     '","action":' .. a.action .. fields .. ',"room":"session:' .. session .. '","id":"approval:' .. id .. ':' .. name .. '"'
-  told = publish({ meta, stream }, { event, ARGV[2], ARGV[3], ARGV[4], '0', '-', ARGV[5], ARGV[6] })
+  told = publish({ meta, stream }, { event, ARGV[2], ARGV[3], '0', '-', ARGV[4], ARGV[5], ARGV[6], time = time })
 end
 
 -- When pages are to be warned next; nil: not any more.

@@ -10,13 +10,13 @@
 --
 -- All keys are named, so that a cluster never runs this on half of them while a slot moves.
 --
--- Answers { "ok" | "duplicate" | "conflict", epoch, offset, … }. nginx itself gives more: the id of the
--- replication that it knows, its members of the room, a fingerprint, a random word, "1" where pub/sub is
--- sharded; its EVENT has been checked and lacks the closing brace.
+-- Answers { "ok" | "duplicate" | "conflict", epoch, offset, … }. nginx itself gives more: its members of the
+-- room, a fingerprint, the id of the replication that it knows, a random word, "1" where pub/sub is sharded;
+-- its EVENT has been checked and lacks the closing brace.
 local meta, stream, known = KEYS[1], KEYS[2], KEYS[3]
 local base, event = meta:sub(1, -6), ARGV[1]
 local size, ttl = ARGV[2] or '128', tonumber(ARGV[3] or 300000)
-local fence, subscribers, print, word, sharded = ARGV[4], ARGV[5] or '0', ARGV[6], ARGV[7] or '', ARGV[8] == '1'
+local subscribers, print, fence, word, sharded = ARGV[4] or '0', ARGV[5], ARGV[6], ARGV[7] or '', ARGV[8] == '1'
 
 if fence == nil then
   local room = base:match('^[%w_.:-]+:{(%l[%l%d_-]*:[%w_.:@~-]+)}$')
@@ -65,7 +65,7 @@ end
 
 -- Lua hashes every string it makes, octet by octet, and Redis formats a number with 17 digits: what is long is
 -- put together once, and numbers become text as integers (20 µs a call without, 17 with).
-local time = redis.call('TIME')
+local time = ARGV.time or redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local room = redis.call('HMGET', meta, 'epoch', 'offset', 'secret', 'fence', 'ms', 'fresh', 'sharded')
 local epoch, offset, secret = room[1], tonumber(room[2]), room[3]

@@ -14,6 +14,7 @@ namespace rooms {
 namespace {
 
 constexpr std::uint64_t kPublishMs = 900;  // a publication is answered by then
+constexpr std::size_t kMostGathered = 32;  // in a call: Redis does nothing else for half a millisecond
 constexpr std::uint64_t kLongestTtl = std::uint64_t{1} << 50;
 constexpr std::uint64_t kJoinMs = 900;  // a subscribe is answered by then
 constexpr std::uint64_t kForeignEveryMs = 60000;
@@ -67,6 +68,7 @@ RedisBroker::RedisBroker(Parts parts, const RedisTarget& target)
       presence_(parts.reactor, calls_, *servers_, target.prefix),
       soon_(parts.reactor.timer([this] { run_pumps(); })),
       tick_(parts.reactor.timer([this] { tick(); })),
+      gathering_(parts.reactor.timer([this] { publish_gathered(); })),
       publish_late_(parts.reactor.timer([this] { end_late_batches(); })) {}
 
 RedisBroker::~RedisBroker() = default;
@@ -115,46 +117,82 @@ void RedisBroker::publish(std::span<const PublishRequest> requests, PublishDone 
     batches_.push_back(batch);
     if (open_batches_++ == 0) reactor_.hold(true);
     if (!publish_late_->armed()) publish_late_->arm(kPublishMs);
-    for (std::size_t i = 0; i < requests.size(); ++i) publish_one(requests[i], batch, i);
+    for (std::size_t i = 0; i < requests.size(); ++i) gather(requests[i], batch, i);
 }
 
-void RedisBroker::publish_one(const PublishRequest& request, const std::shared_ptr<Batch>& batch,
-                              std::size_t index) {
+void RedisBroker::gather(const PublishRequest& request, const std::shared_ptr<Batch>& batch,
+                         std::size_t index) {
     const std::string base = base_of(request.room);
     const std::string meta = base + ":meta";
     const std::string stream = base + ":stream";
     const std::string id = request.key.empty() ? std::string() : base + ":id:" + std::string(request.key);
-    const std::array<std::string_view, 3> keys = {meta, stream, id};
+    const std::array<std::string_view, 3> words = {meta, stream, id};
+    const std::span<const std::string_view> keys = std::span(words).first(id.empty() ? 2 : 3);
 
-    const RedisNode* node = servers_->node_of(base);
-    const std::string_view fence = node != nullptr ? node->fence() : std::string_view();
     const std::string size = std::to_string(request.history.size);
     const std::string ttl = std::to_string(std::min(request.history.ttl_ms, kLongestTtl));
     const std::string members = std::to_string(static_cast<std::uint32_t>(zone_.members(request.room)));
     const std::string print = request.key.empty() ? "-" : fingerprint_text(request.fingerprint);
-    const std::string_view sharded = node != nullptr && node->sharded() ? "1" : "";
-    const std::array<std::string_view, 8> arguments = {request.body, size,  ttl,   fence,
-                                                       members,      print, word_, sharded};
-    calls_.run(Script::publish, std::span(keys).first(id.empty() ? 2 : 3), arguments,
-               [this, batch, index, base](const RedisOutcome& outcome) {
-                   on_published(base, *batch, index, outcome);
+    const std::array<std::string_view, 5> arguments = {request.body, size, ttl, members, print};
+    // All of it or nothing.
+    gathered_.keys.make_room(keys);
+    gathered_.arguments.make_room(arguments);
+    gathered_.publications.push_back({batch, index, base});
+    gathered_.keys.add(keys);
+    gathered_.arguments.add(arguments);
+
+    const RedisNode* node = servers_->node_of(base);
+    const bool full = gathered_.publications.size() == kMostGathered;
+    if (cluster_ || full || node == nullptr || !node->commands_up()) return publish_gathered();
+    if (!gathering_->armed()) gathering_->arm(0);
+}
+
+void RedisBroker::publish_gathered() {
+    Gathered all = std::exchange(gathered_, {});
+    gathering_->disarm();
+    if (all.publications.empty()) return;
+    const std::string key = all.publications.front().base + ":meta";
+    const RedisNode* node = servers_->node_of(key);
+    const std::array<std::string_view, 3> arguments = {
+        node != nullptr ? std::string_view(node->fence()) : std::string_view(), word_,
+        node != nullptr && node->sharded() ? "1" : ""};
+    all.arguments.add(arguments);
+    const Script script = all.publications.size() == 1 ? Script::publish : Script::publish_all;
+    calls_.run(script, key, all.keys, all.arguments,
+               [this, publications = std::move(all.publications)](const RedisOutcome& outcome) {
+                   on_published_all(publications, outcome);
                });
 }
 
-void RedisBroker::on_published(const std::string& base, Batch& batch, std::size_t index,
-                               const RedisOutcome& outcome) {
-    PublishAnswer& answer = batch.answers[index];
+void RedisBroker::on_published_all(const std::vector<Publication>& publications,
+                                   const RedisOutcome& outcome) {
+    if (publications.size() == 1) return on_published(publications.front(), outcome);
+    for (std::size_t i = 0; i < publications.size(); ++i) {
+        RedisOutcome part = outcome;
+        std::string why;
+        if (outcome.reply) part.reply = (*outcome.reply)[i];
+        if (part.reply && part.reply->is_error()) {
+            why = calls_.judge(*outcome.node, publications[i].base + ":meta", part.reply->text());
+            part = {std::nullopt, why, false, outcome.node};
+        }
+        on_published(publications[i], part);
+    }
+}
+
+void RedisBroker::on_published(const Publication& publication, const RedisOutcome& outcome) {
+    const auto& [batch, index, base] = publication;
+    PublishAnswer& answer = batch->answers[index];
     if (outcome.reply) {
         answer = answer_of(*outcome.reply);
-        batch.reasons[index] = answer.reason;
+        batch->reasons[index] = answer.reason;
         if (answer.status == PublishStatus::ok || answer.status == PublishStatus::duplicate) {
             note_published(base, (*outcome.reply)[1].text(), answer.position.offset,
                            (*outcome.reply)[4].text(), outcome.node->fence());
         }
     } else {
-        batch.reasons[index] = outcome.why;
+        batch->reasons[index] = outcome.why;
     }
-    if (--batch.open == 0 && batch.done) batch.finish(open_batches_, reactor_);
+    if (--batch->open == 0 && batch->done) batch->finish(open_batches_, reactor_);
 }
 
 // Who waits is told that it is not known. What comes later still counts for note_published.

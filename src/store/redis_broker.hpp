@@ -1,6 +1,6 @@
 // The broker of many hosts: rooms shared through Redis, which has their order, history, ids and members.
 //
-// Owned by the Worker. Publishing is one script. Events come over pub/sub, and from the room's stream
+// Owned by the Worker. Publishing is one script; what one turn of the loop publishes is one call. Events come over pub/sub, and from the room's stream
 // wherever pub/sub left a hole: a room that is subscribed, joined, behind, or in doubt is synced, one sync
 // at a time (RedisRoom decides, sync.lua answers). Every room is checked every few seconds, all of them
 // after a reconnect. Members of this host are counted in the zone too, for `subscribers` and the status.
@@ -99,8 +99,20 @@ private:
     void forget_members(const std::string& base);
     void pump_all(RedisNode& node);
     struct Batch;
-    void publish_one(const PublishRequest& request, const std::shared_ptr<Batch>& batch, std::size_t index);
-    void on_published(const std::string& base, Batch& batch, std::size_t index, const RedisOutcome& outcome);
+    struct Publication {
+        std::shared_ptr<Batch> batch;
+        std::size_t index;
+        std::string base;
+    };
+    struct Gathered {
+        std::vector<Publication> publications;
+        RespWords keys;
+        RespWords arguments;
+    };
+    void gather(const PublishRequest& request, const std::shared_ptr<Batch>& batch, std::size_t index);
+    void publish_gathered();
+    void on_published_all(const std::vector<Publication>& publications, const RedisOutcome& outcome);
+    void on_published(const Publication& publication, const RedisOutcome& outcome);
     void end_late_batches();
     void note_published(const std::string& base, std::string_view epoch, std::uint64_t offset,
                         std::string_view check, const std::string& fence);
@@ -143,6 +155,8 @@ private:
     std::deque<std::pair<std::uint64_t, std::weak_ptr<RedisRoom>>> checks_;  // by time
     std::unique_ptr<Timer> soon_;
     std::unique_ptr<Timer> tick_;
+    Gathered gathered_;  // of this turn
+    std::unique_ptr<Timer> gathering_;
     std::unique_ptr<Timer> publish_late_;
     std::size_t open_batches_ = 0;
     std::deque<std::weak_ptr<Batch>> batches_;  // by deadline

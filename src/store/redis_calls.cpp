@@ -52,6 +52,17 @@ std::string encode_script(Script script, std::span<const std::string_view> keys,
     return encode_command(words);
 }
 
+std::string encode_script(Script script, const RespWords& keys, const RespWords& arguments) {
+    const std::string count = std::to_string(keys.count);
+    const std::array<std::string_view, 3> beginning = {"EVALSHA", script_sha(script), count};
+    RespWords words;
+    words.octets.reserve(128 + keys.octets.size() + arguments.octets.size());
+    words.octets = '*' + std::to_string(beginning.size() + keys.count + arguments.count) + "\r\n";
+    words.add(beginning);
+    words.octets.append(keys.octets).append(arguments.octets);
+    return std::move(words.octets);
+}
+
 }  // namespace
 
 std::shared_ptr<RedisCalls::Call> RedisCalls::make_call(std::string_view key, std::string octets, Done done) {
@@ -66,6 +77,13 @@ std::shared_ptr<RedisCalls::Call> RedisCalls::make_call(std::string_view key, st
 void RedisCalls::run(Script script, std::span<const std::string_view> keys,
                      std::span<const std::string_view> arguments, Done done) {
     auto call = make_call(keys.front(), encode_script(script, keys, arguments), std::move(done));
+    call->script = true;
+    start(std::move(call));
+}
+
+void RedisCalls::run(Script script, std::string_view key, const RespWords& keys, const RespWords& arguments,
+                     Done done) {
+    auto call = make_call(key, encode_script(script, keys, arguments), std::move(done));
     call->script = true;
     start(std::move(call));
 }
@@ -149,20 +167,24 @@ void RedisCalls::on_error(RedisNode& node, const std::shared_ptr<Call>& call, st
         if (other != nullptr && again && !call->key.empty()) return send(*other, call, redirect->ask);
         return finish(*call, {std::nullopt, "the slot of the room is moving", false, &node});
     }
+    const std::string why = judge(node, call->key, error);
+    finish(*call, {std::nullopt, why, false, &node});
+}
+
+std::string RedisCalls::judge(RedisNode& node, std::string_view key, std::string_view error) {
     if (error.starts_with("READONLY") || error.starts_with("MASTERDOWN")) {
         node.restart(error);
         servers_.look_again();
-        return finish(*call, {std::nullopt, "this redis is no master", false, &node});
+        return "this redis is no master";
     }
     if (error.starts_with("CLUSTERDOWN")) servers_.look_again();
     const std::string kind(error.substr(0, error.find(' ')));
     if (is_of_server(kind)) {
         node.note_refusal(error);
     } else {
-        tell_fault(node, call->key, error);
+        tell_fault(node, key, error);
     }
-    const std::string why = "redis refuses: " + kind;
-    finish(*call, {std::nullopt, why, false, &node});
+    return "redis refuses: " + kind;
 }
 
 // About one key: not the state of the server, and often there are many. Once a minute.
@@ -184,7 +206,7 @@ void RedisCalls::load_scripts(RedisNode& node) {
     if (!loading_.insert(&node).second) return;
     try {
         for (const Script script : {Script::presence, Script::check, Script::sync, Script::approval_index,
-                                    Script::approval, Script::publish}) {
+                                    Script::approval, Script::publish_all, Script::publish}) {
             const std::array<std::string_view, 3> words = {"SCRIPT", "LOAD", script_text(script)};
             const bool taken = node.command(words, [this, &node](std::optional<Reply> reply) {
                 loading_.erase(&node);

@@ -39,10 +39,16 @@ public:
     // where nobody is there to be asked.
     void run(Script script, std::span<const std::string_view> keys,
              std::span<const std::string_view> arguments, Done done);
+    // The same, of words that are RESP already; `key` finds the node.
+    void run(Script script, std::string_view key, const RespWords& keys, const RespWords& arguments,
+             Done done);
     // On this node and no other.
     void run_at(RedisNode& node, Script script, std::span<const std::string_view> keys,
                 std::span<const std::string_view> arguments, Done done);
     void command(std::string_view key, std::span<const std::string_view> words, Done done);
+
+    // What a script says went wrong with a part of its work, as if it were the reply: why, for people.
+    [[nodiscard]] std::string judge(RedisNode& node, std::string_view key, std::string_view error);
 
     // Before anything else on a new link.
     void load_scripts(RedisNode& node);

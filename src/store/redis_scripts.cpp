@@ -26,10 +26,12 @@ ROOMS_EMBED(sync, "");
 ROOMS_EMBED(check, "");
 ROOMS_EMBED(presence, "");
 // Publishing is written once, and what an approval becomes is told in the script that makes it so.
-ROOMS_EMBED(approval,
-            ".ascii \"local function publish(KEYS, ARGV)\\n\"\n"
-            ".incbin \"store/publish.lua\"\n"
-            ".ascii \"end\\n\"\n");
+#define ROOMS_PUBLISH_FUNCTION                           \
+    ".ascii \"local function publish(KEYS, ARGV)\\n\"\n" \
+    ".incbin \"store/publish.lua\"\n"                    \
+    ".ascii \"end\\n\"\n"
+ROOMS_EMBED(publish_all, ROOMS_PUBLISH_FUNCTION);
+ROOMS_EMBED(approval, ROOMS_PUBLISH_FUNCTION);
 ROOMS_EMBED(approval_index, "");
 
 namespace rooms {
@@ -55,6 +57,7 @@ std::string_view script_text(Script script) {
     };
     switch (script) {
         case Script::publish: return between(lua_publish, lua_publish_end);
+        case Script::publish_all: return between(lua_publish_all, lua_publish_all_end);
         case Script::sync: return between(lua_sync, lua_sync_end);
         case Script::check: return between(lua_check, lua_check_end);
         case Script::presence: return between(lua_presence, lua_presence_end);

@@ -7,8 +7,8 @@
 
 namespace rooms {
 
-enum class Script : std::uint8_t { publish, sync, check, presence, approval, approval_index };
-inline constexpr std::size_t kScripts = 6;
+enum class Script : std::uint8_t { publish, publish_all, sync, check, presence, approval, approval_index };
+inline constexpr std::size_t kScripts = 7;
 
 [[nodiscard]] std::string_view script_text(Script script);
 // What EVALSHA calls it: 40 hex digits.

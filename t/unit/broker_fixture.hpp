@@ -47,6 +47,12 @@ struct BrokerFixture {
         if (words[1] == script_sha(Script::sync)) return sync(words);
         if (words[1] == script_sha(Script::check)) return check(words);
         if (words[1] == script_sha(Script::publish)) return published(words);
+        if (words[1] == script_sha(Script::publish_all)) {
+            const std::size_t publications = (words.size() - 3 - std::stoul(words[2]) - 3) / 5;
+            std::vector<std::string> answers;
+            for (std::size_t i = 0; i < publications; ++i) answers.push_back(published(words));
+            return list(answers);
+        }
         return std::nullopt;
     }
     std::string sync(const Words& words) {

@@ -42,7 +42,8 @@ inline std::string joined(const Words& words) {
 
 // Commands as people write them; scripts by name.
 inline std::string command_text(const Words& words) {
-    static constexpr const char* kNames[] = {"publish", "sync", "check", "presence", "approval", "index"};
+    static constexpr const char* kNames[] = {"publish",  "publish_all", "sync", "check",
+                                             "presence", "approval",    "index"};
     Words shown = words;
     for (std::size_t i = 0; i < kScripts && shown.size() > 1; ++i) {
         const auto script = static_cast<Script>(i);

@@ -12,6 +12,7 @@ void a_publication_is_one_script_with_all_its_keys(void**) {
     Fixture f;
     f.start();
     f.publish();
+    f.redis.serve();
     f.publish("key-1");
     f.redis.serve();
     f.told("ok 1; ok 2");
@@ -20,10 +21,71 @@ void a_publication_is_one_script_with_all_its_keys(void**) {
     assert_string_equal(
         calls[0].c_str(),
         "EVALSHA publish 2 rooms:{session:42}:meta rooms:{session:42}:stream {\"type\":\"x\" 128 "
-        "300000 r1 0 - 2 ");
+        "300000 0 - r1 2 ");
     assert_true(
         calls[1].starts_with("EVALSHA publish 3 rooms:{session:42}:meta rooms:{session:42}:stream "
                              "rooms:{session:42}:id:key-1 "));
+}
+
+void the_publications_of_a_turn_are_one_script(void**) {
+    Fixture f;
+    f.start();
+    f.publish();
+    f.publish("k", "session:7");
+    f.redis.serve();
+    f.told("ok 1; ok 2");
+    const auto calls = f.redis.take("EVALSHA publish");
+    assert_int_equal(calls.size(), 1);
+    assert_true(calls[0].starts_with(
+        "EVALSHA publish_all 5 rooms:{session:42}:meta rooms:{session:42}:stream rooms:{session:7}:meta "
+        "rooms:{session:7}:stream rooms:{session:7}:id:k {\"type\":\"x\" 128 300000 0 - {\"type\":\"x\" 128 "
+        "300000 0 "));
+    assert_true(calls[0].ends_with(" r1 2 "));
+    // Redis does nothing else meanwhile: there is a limit.
+    for (int i = 0; i < 70; ++i) f.publish();
+    f.redis.serve();
+    assert_int_equal(f.redis.take("EVALSHA publish_all").size(), 3);
+    assert_int_equal(f.stored, 72);
+}
+
+void in_a_cluster_each_publication_is_a_script_of_its_own(void**) {
+    Fixture f(1 << 20, "cluster://10.0.0.1");
+    f.redis.answer = [&](FakeLine&, const Words& words) -> std::optional<std::string> {
+        if (joined(words) == "INFO server") return bulk("redis_version:7.0.15\r\n");
+        if (words[0] != "CLUSTER") return f.script(words);
+        return list({list({number(0), number(16383), list({bulk("10.0.0.1"), number(6379), bulk("id")})})});
+    };
+    f.start();
+    f.publish();
+    f.publish("k", "session:7");
+    f.redis.serve();
+    f.told("ok 1; ok 2");
+    assert_int_equal(f.redis.take("EVALSHA publish ").size(), 2);
+}
+
+// What a script says of one of several is judged like the answer to a call.
+void one_of_several_that_is_refused_is_not_the_others_business(void**) {
+    Fixture f;
+    f.start();
+    f.hold = true;
+    for (const char* name : {"session:1", "session:2", "session:3"}) f.publish({}, name);
+    f.redis.serve();
+    f.redis.reply(list({f.published({}), std::string("-OOM no\r\n"), f.published({})}));
+    f.told("ok 1; unavailable: redis refuses: OOM; ok 2");
+    assert_true(f.refused != 0 || f.reactor.logged("refuses: OOM"));
+    // None has an answer where the answer is none.
+    for (const char* name : {"session:1", "session:2"}) f.publish({}, name);
+    f.redis.serve();
+    f.redis.reply(number(1));
+    const char* nonsense = "unavailable: redis gave an answer that makes no sense";
+    f.told((std::string(nonsense) + "; " + nonsense).c_str());
+    for (const char* name : {"session:1", "session:2"}) f.publish({}, name);
+    f.redis.serve();
+    f.redis.reply(
+        list({std::string("-READONLY it is a replica\r\n"), std::string("-READONLY it is a replica\r\n")}));
+    f.told("unavailable: this redis is no master; unavailable: this redis is no master");
+    f.redis.serve();
+    assert_true(f.reactor.logged("READONLY"));
 }
 
 void each_answer_of_the_script_has_its_meaning(void**) {
@@ -88,9 +150,9 @@ void a_batch_is_answered_when_its_last_is(void**) {
         for (const PublishAnswer& answer : answers) f.say(Fixture::text_of(answer));
     });
     f.redis.serve();
-    f.redis.reply("-OOM no\r\n");
     f.told("");
-    f.redis.reply(list({bulk("ok"), bulk("e1"), number(4), number(0), bulk("c")}));
+    f.redis.reply(
+        list({std::string("-OOM no\r\n"), list({bulk("ok"), bulk("e1"), number(4), number(0), bulk("c")})}));
     f.told("unavailable: redis refuses: OOM; ok 4");
 }
 
@@ -100,6 +162,7 @@ void the_process_is_held_while_a_publication_is_owed_its_answer(void**) {
     assert_false(f.reactor.held);
     f.hold = true;
     f.publish();
+    f.redis.serve();
     f.publish();
     f.redis.serve();
     assert_true(f.reactor.held);
@@ -441,6 +504,9 @@ void a_zone_without_room_refuses_the_subscribe(void**) {
 int main() {
     const CMUnitTest tests[] = {
         cmocka_unit_test(a_publication_is_one_script_with_all_its_keys),
+        cmocka_unit_test(the_publications_of_a_turn_are_one_script),
+        cmocka_unit_test(in_a_cluster_each_publication_is_a_script_of_its_own),
+        cmocka_unit_test(one_of_several_that_is_refused_is_not_the_others_business),
         cmocka_unit_test(each_answer_of_the_script_has_its_meaning),
         cmocka_unit_test(an_unknown_status_is_no_success),
         cmocka_unit_test(a_publication_without_a_reply_is_answered_once_and_soon),
