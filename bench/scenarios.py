@@ -47,8 +47,9 @@ SCENARIOS = [
              quick=True, also=("publishes_per_s",)),
     Scenario("rooms of 2, batches", "100 events in a POST", rooms_of_two(batch=100, window=800, publishers=4), PUBLISH,
              "µs/publish", each_of("rooms", "node"), quick=True, also=("publishes_per_s",)),
-    Scenario("rooms of 2, 2 processes", "on both cores, as is the load", rooms_of_two(), PUBLISH, "µs/publish",
-             each_of("floor", "rooms", "nchan", workers=2), also=("publishes_per_s",)),
+    *(Scenario(f"rooms of 2, {count}", "on both cores, as is the load", rooms_of_two(), PUBLISH, "µs/publish",
+               each_of("floor", "rooms", "nchan", workers=workers, pinned=False), also=("publishes_per_s",))
+      for workers, count in ((1, "1 process"), (2, "2 processes"))),
     Scenario("rooms of 2, Redis", "2 processes on both cores, Redis and the load there too", rooms_of_two(), "publishes_per_s",
              "publishes/s", each_of("rooms", "nchan", "node", workers=2, redis=True),
              also=(PUBLISH, "also_us_per_publish")),

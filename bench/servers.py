@@ -53,7 +53,8 @@ class Server:
     key = None              # of its tokens, for load
 
     def __init__(self, workers=1, redis=None, tls=False, deflate=False, pinned=True, connections=CONNECTIONS):
-        self.workers, self.redis, self.tls, self.deflate, self.pinned = workers, redis, tls, deflate, pinned
+        self.workers, self.redis, self.tls, self.deflate = workers, redis, tls, deflate
+        self.alone = pinned and workers == 1 and not redis      # it has a core of its own
         self.connections = connections
         self.dir = tempfile.mkdtemp(prefix="rooms-bench-")
         os.chmod(self.dir, 0o755)
@@ -70,7 +71,7 @@ class Server:
 
     def spawn(self, *command, cwd=None, env=None, ready=None):
         """ready: a line on its stdout that says so."""
-        pin = ["taskset", "-c", SERVER_CPU] if self.pinned and self.workers == 1 else []
+        pin = ["taskset", "-c", SERVER_CPU] if self.alone else []
         process = subprocess.Popen([*pin, *map(str, command)], cwd=cwd, env=env and {**os.environ, **env},
                                    stdout=subprocess.PIPE if ready else None, text=True)
         self.processes.append(process)
@@ -144,7 +145,7 @@ class _Nginx(Server):
         with open(conf, "w", encoding="utf-8") as file:
             file.write(NGINX.format(workers=self.workers, files=files, dir=self.dir) + self.configuration())
         with open(os.path.join(self.dir, "out"), "w", encoding="utf-8") as out:
-            pin = ["taskset", "-c", SERVER_CPU] if self.pinned and self.workers == 1 else []
+            pin = ["taskset", "-c", SERVER_CPU] if self.alone else []
             master = subprocess.Popen([*pin, "nginx", "-p", self.dir, "-c", conf, "-g", "daemon off;"], stdout=out, stderr=out)
         self.processes.append(master)
         end = time.monotonic() + 10

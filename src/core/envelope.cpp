@@ -223,6 +223,8 @@ Result<PublishBody, PublishError> parse_publish(std::string_view body, bool ndjs
         result.items.push_back(reader.read(value));
     };
 
+    constexpr std::size_t kUsual = 128;  // octets of a small publication
+    result.items.reserve(std::min(limits.max_items, body.size() / kUsual + 1));
     std::size_t at = 0;
     skip_json_space(body, at);
     if (at == body.size()) return bad_body("the body is empty", 0);

@@ -68,8 +68,8 @@ public:
     // further members. Throws std::bad_alloc before the first send, and then only where `forms` was empty.
     virtual void fan_out(std::span<const std::int32_t> handles, std::span<const Payload> frames,
                          std::vector<Payload>& forms) = 0;
-    // After what is queued; the client stays registered until the glue takes it out.
-    virtual void close(Client& client, CloseCode code, std::string_view reason) = 0;
+    // After what is queued; the client stays registered until the glue takes it out. `reason` is static.
+    virtual void close(Client& client, CloseCode code, const char* reason) = 0;
     // The token of the client is another one: its deadlines have changed.
     virtual void token_changed(Client& client) = 0;
     // Publications wait for flush(): call it at the end of this turn.

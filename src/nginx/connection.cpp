@@ -61,7 +61,7 @@ Connection::Connection(Worker& worker, Opening opening)
         registered_ = true;
     }
     limits_ = std::move(opening.limits);
-    replies_ = opening.answer.size();
+    replies_ = static_cast<std::uint32_t>(opening.answer.size());
     outbox_.push(std::move(opening.answer));
     if (opening.refusal) close_with_ = static_cast<std::uint16_t>(*opening.refusal);
     ngx_buf_t* in = r_->header_in;
@@ -113,13 +113,13 @@ void Connection::queue(Payload frame, std::size_t offset) noexcept {
 
 void Connection::reply(Payload frame) {
     if (state_ != State::open || close_with_ != 0 || broken_) return;
-    replies_ += frame.size();
+    replies_ += static_cast<std::uint32_t>(frame.size());
     outbox_.push(std::move(frame));
     worker_.update_lane(*this);
     worker_.touch(*this);
 }
 
-void Connection::close_later(CloseCode code, std::string_view reason) {
+void Connection::close_later(CloseCode code, const char* reason) {
     if (state_ != State::open || close_with_ != 0) return;
     close_with_ = static_cast<std::uint16_t>(code);
     close_reason_ = reason;
@@ -166,7 +166,7 @@ void Connection::schedule() {
 
 void Connection::on_deadline() {
     const Lifetime::Due due = life_.due(ngx_current_msec, life_rules(), token_end());
-    if (due == Lifetime::Due::too_slow) close_code_ = static_cast<std::uint32_t>(CloseCode::too_slow);
+    if (due == Lifetime::Due::too_slow) close_code_ = static_cast<std::uint16_t>(CloseCode::too_slow);
     if (due == Lifetime::Due::too_slow || due == Lifetime::Due::dead || due == Lifetime::Due::over) {
         if (due == Lifetime::Due::over || !kernel_drains()) {
             destroy();

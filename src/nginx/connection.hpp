@@ -58,7 +58,7 @@ public:
     // An answer: not held against the limit, for reading pauses while answers wait.
     void reply(Payload frame);
     // Ends at the next settle(): the code goes out after what is queued.
-    void close_later(CloseCode code, std::string_view reason);
+    void close_later(CloseCode code, const char* reason);
     // The socket is dead, nothing more can be sent.
     void fail() { broken_ = true; }
     // The worker takes leave: `reconnect`, and 1012 when `window` is over. No window: 1012 at once.
@@ -114,10 +114,10 @@ private:
     std::unique_ptr<std::string> early_;  // octets that wait: they came with the handshake, or in a pause
     HeldLimits limits_;
     std::uint64_t messages_in_ = 0;
-    std::size_t replies_ = 0;        // octets of answers queued since the queue was empty
-    std::string_view close_reason_;  // static
+    const char* close_reason_ = "";  // static
+    std::uint32_t replies_ = 0;      // octets of answers queued since the queue was empty
     int kernel_queue_ = 0;           // octets in the kernel when it was last asked
-    std::uint32_t close_code_ = 0;
+    std::uint16_t close_code_ = 0;
     std::uint16_t close_with_ = 0;  // asked for by close_later
     State state_ = State::open;
     bool registered_ : 1 = false;  // with the hub
@@ -129,7 +129,7 @@ private:
     bool paused_ : 1 = false;  // reads nothing until what is queued has gone
 
     friend class Worker;
-    bool touched_ = false;  // Worker's: waits for the end of the turn
+    bool touched_ : 1 = false;  // Worker's: waits for the end of the turn
 };
 
 }  // namespace rooms

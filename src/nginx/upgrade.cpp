@@ -76,7 +76,12 @@ bool answer_101(ngx_http_request_t* r, const HandshakeResult& handshake, bool pr
     if (rc == NGX_ERROR || rc > NGX_OK) return false;
     if (!is_tls(r->connection)) return true;
     if (ngx_http_send_special(r, NGX_HTTP_FLUSH) == NGX_ERROR) return false;
-    return !r->connection->buffered && r->out == nullptr;
+    if (r->connection->buffered || r->out != nullptr) return false;
+#if (NGX_HTTP_SSL)
+    // ssl_buffer_size octets (16k) that nothing uses any more: frames are written from where they lie.
+    ngx_ssl_free_buffer(r->connection);
+#endif
+    return true;
 }
 
 // What nginx has of the 101 and has not written, since it waits for postpone_output bytes. It leaves together

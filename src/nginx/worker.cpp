@@ -380,7 +380,7 @@ void Worker::send(Client& client, Payload frame) {
     if (Connection* connection = find(client.handle)) connection->reply(std::move(frame));
 }
 
-void Worker::close(Client& client, CloseCode code, std::string_view reason) {
+void Worker::close(Client& client, CloseCode code, const char* reason) {
     if (Connection* connection = find(client.handle)) connection->close_later(code, reason);
 }
 

@@ -82,7 +82,7 @@ public:
     void send(Client& client, Payload frame) override;
     void fan_out(std::span<const std::int32_t> handles, std::span<const Payload> frames,
                  std::vector<Payload>& forms) override;
-    void close(Client& client, CloseCode code, std::string_view reason) override;
+    void close(Client& client, CloseCode code, const char* reason) override;
     void token_changed(Client& client) override;
     void flush_later() override { end_turn_later(); }
     void flush_next_turn() override { end_of_turn_.next_turn(); }

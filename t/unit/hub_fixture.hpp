@@ -137,7 +137,7 @@ public:
             for (const Payload& frame : frames) inbox[handle].push_back(text_of(frame));
         }
     }
-    void close(Client& client, CloseCode code, std::string_view) override { closed[client.handle] = code; }
+    void close(Client& client, CloseCode code, const char*) override { closed[client.handle] = code; }
     void token_changed(Client&) override { ++tokens_changed; }
     void flush_later() override { flush_wanted = true; }
     void flush_next_turn() override { next_turn_wanted = true; }
