@@ -67,6 +67,17 @@ def _():
         server.stop()
 
 
+@tap.case("much at once is no slow reader, over TLS neither")
+def _():
+    for tls in (True, False):
+        server = Rooms(connections=1000, tls=tls)
+        try:
+            found = answer(server, sockets=10, size=16384, batch=50, window=200, publishers=4, warmup=0, seconds=0.2, tls=int(tls))
+            tap.is_((found["deliveries"], *(found[check] for check in CHECKS)), (10 * found["published"], 0, 0, 0, 0))
+        finally:
+            server.stop()
+
+
 @tap.case("a run that cannot be right ends with the reason")
 def _():
     server = Rooms(connections=1000)

@@ -26,6 +26,11 @@ public:
     static Result<Claims, TokenError> read(std::string_view payload, const TokenRules& rules,
                                            std::int64_t now_ms);
 
+    Claims(Claims&&) = default;
+    Claims& operator=(Claims&&) = default;
+    Claims(const Claims&) = delete;  // a copy's views would point into the original
+    Claims& operator=(const Claims&) = delete;
+
     // Empty: the token names nobody. At most kMaxUserId bytes of UTF-8 without control characters.
     [[nodiscard]] const std::string& user_id() const { return user_id_; }
     // `exp` in ms since the epoch, without the leeway; 0: the token does not expire.
