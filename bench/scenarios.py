@@ -57,7 +57,7 @@ SCENARIOS = [
              each_of("rooms", "nchan", "node", redis=True), also=LATENCY),
     *(Scenario(f"{each} rooms a socket", f"1,000 sockets, {100 * each} rooms of 10",
                {"sockets": 1000, "rooms": 100 * each, "each": each, "window": 32, "publishers": 16}, PUBLISH, "µs/publish",
-               {**each_of("floor", "node"), "rooms": ("rooms", {"more": "rooms_rate 200/1s;"}, {})}) for each in (1, 10, 100)),
+               {**each_of("floor", "node"), "rooms": ("rooms", {"more": "rooms_rate 200/1s;", "zone": "256m"}, {})}) for each in (1, 10, 100)),
     Scenario("handshakes", "connect, upgrade with an HS256 token (floor, nchan: none), close", {"handshakes": 30000, "window": 32,
              "sources": 8}, "cpu_us_per_handshake", "µs/handshake", each_of(*ALL), quick=True, also=("handshakes_per_s",)),
     Scenario("handshakes by algorithm", "of the token", {"handshakes": 10000, "window": 32, "sources": 8},
