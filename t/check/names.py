@@ -29,7 +29,7 @@ def error_codes():
 def http_error_codes():
     """Of {"error":{"code":…}}: the word behind the status in the calls that answer with one."""
     parsing = re.findall(r'case PublishCode::\w+:\s*return "(\w+)"', _read("core/*.cpp"))
-    return set(parsing) | set(re.findall(r'(?:answer_error\(r, NGX_HTTP_\w+|http_error\(NGX_HTTP_\w+|\brefuse\(r), "(\w+)"',
+    return set(parsing) | set(re.findall(r'(?:answer_error\(r, NGX_HTTP_\w+|http_error\(NGX_HTTP_\w+|append_http_error\(out|\brefuse\(r), "(\w+)"',
                           re.sub(r"\s+", " ", _read("nginx/*.cpp"))))
 
 
