@@ -376,7 +376,7 @@ faults: module ## two hosts and thousands of clients while Redis fails in every 
 run: module demo ## nginx with the module on 127.0.0.1:8080 (PORT=9000), and a page that shows it
 	@client/demo/run
 
-bench: module $(BENCH) ## ours beside the floor, 5 rounds; about 10 minutes
+bench: module $(BENCH) ## ours beside the floor, 5 rounds
 	@bench/run --quick --rounds 5 --out build/bench/results
 
 bench-full: module $(BENCH) bench/node/node_modules/.package-lock.json ## all servers in all scenarios, into bench/results
