@@ -9,7 +9,7 @@ import threading
 import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from rooms import ROOT, SCALE, http, jwt, tap, wait_until, ws  # noqa: E402
-from rooms.backend import event, publish, publish_surely              # noqa: E402
+from rooms.backend import event, publish, publish_surely       # noqa: E402
 from rooms.nginx import Nginx                                  # noqa: E402
 from rooms.page import join, new_room, open_page, presence     # noqa: E402
 from rooms.proxy import Proxy                                  # noqa: E402

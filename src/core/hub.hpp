@@ -1,8 +1,9 @@
 // The hub: all rooms and clients of this process.
 //
 // Answers what browsers ask, asks the broker, and brings each publication to the members of its room:
-// publications wait in the room until flush(), so that what arrives together leaves together; a room with very
-// many members is served over several turns. Owns the rooms, not the clients. Never sends or closes by itself: the Transport does, and closes only later.
+// publications wait in the room until flush(), so that what arrives together leaves together; a room with
+// very many members is served over several turns. Owns the rooms, not the clients. Never sends or closes by
+// itself: the Transport does, and closes only later.
 #pragma once
 
 #include <cstdint>

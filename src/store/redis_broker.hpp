@@ -1,9 +1,10 @@
 // The broker of many hosts: rooms shared through Redis, which has their order, history, ids and members.
 //
-// Owned by the Worker. Publishing is one script; what one turn of the loop publishes is one call. Events come over pub/sub, and from the room's stream
-// wherever pub/sub left a hole: a room that is subscribed, joined, behind, or in doubt is synced, one sync
-// at a time (RedisRoom decides, sync.lua answers). Every room is checked every few seconds, all of them
-// after a reconnect. Members of this host are counted in the zone too, for `subscribers` and the status.
+// Owned by the Worker. Publishing is one script; what one turn of the loop publishes is one call. Events come
+// over pub/sub, and from the room's stream wherever pub/sub left a hole: a room that is subscribed, joined,
+// behind, or in doubt is synced, one sync at a time (RedisRoom decides, sync.lua answers). Every room is
+// checked every few seconds, all of them after a reconnect. Members of this host are counted in the zone too,
+// for `subscribers` and the status.
 #pragma once
 
 #include <deque>
