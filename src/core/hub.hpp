@@ -39,7 +39,6 @@ public:
     Position cursor;                 // up to here everything has been given to the members (broker's)
     std::uint32_t broker_index = 0;  // the broker's own name for the room
 
-    [[nodiscard]] std::span<const std::int32_t> handles() const { return handles_; }
     [[nodiscard]] std::span<const Member> members() const { return members_; }
 
 private:

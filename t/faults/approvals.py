@@ -264,7 +264,7 @@ class Others:
     """Events of other rooms, published at one host and read at the other: how long they take, in µs. At rest first."""
 
     def __init__(self, hosts):
-        self.words = [build("latency"), "ws", str(hosts[0].port), str(hosts[1].port), hosts[0].path("secret"), "200"]
+        self.words = [build("latency"), str(hosts[0].port), str(hosts[1].port), hosts[0].path("secret"), "200"]
         self.calm = json.loads(subprocess.run([*self.words, "3", "20"], capture_output=True, text=True, check=True, timeout=60).stdout)
 
     def meanwhile(self, world, seconds, settle):

@@ -1,11 +1,10 @@
 // How long an event takes from its publisher to a member: RATE a second at fixed moments, each of which is
 // written into its event, so that a server which falls behind is measured as late.
 //
-//   latency ws PUBLISH_PORT SOCKET_PORT SECRET_FILE RATE SECONDS ROOMS
-//   latency redis PORT RATE SECONDS CHANNELS
+//   latency PUBLISH_PORT SOCKET_PORT SECRET_FILE RATE SECONDS ROOMS
 //
-// ws: POST /publish over kept connections to the one port, ROOMS members on /ws at the other. redis: PUBLISH and
-// SUBSCRIBE on one Redis, nothing between. Prints one JSON line: sent, received, p50, p99 and most in µs.
+// POST /publish over kept connections to the one port, ROOMS members on /ws at the other, which may be another
+// host's. Prints one JSON line: sent, received, p50, p99 and most in µs.
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -20,7 +19,6 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <fstream>
 #include <iterator>
 #include <string>
@@ -220,43 +218,10 @@ void over_nginx(char** words) {
         });
 }
 
-void over_redis(char** words) {
-    const int port = atoi(words[0]);
-    const int channels = atoi(words[3]);
-    std::vector<int> members;
-    for (int channel = 0; channel < channels; ++channel) {
-        const int fd = dial(port);
-        send_all(fd, "SUBSCRIBE bench:" + std::to_string(channel) + "\r\n");
-        read_until(fd, ":1\r\n");
-        members.push_back(fd);
-    }
-    std::vector<Publisher> publishers;
-    for (std::size_t i = 0; i < kPublishers; ++i) publishers.push_back({dial(port), false, {}});
-    Run run(atof(words[1]), atof(words[2]));
-    run.go(
-        publishers, members,
-        [channels](Publisher& publisher, std::size_t n, std::uint64_t due) {
-            const std::string channel = "bench:" + std::to_string(n % static_cast<std::size_t>(channels));
-            const std::string text = "{" + event_text(due) + "}";
-            send_all(publisher.fd, "*3\r\n$7\r\nPUBLISH\r\n$" + std::to_string(channel.size()) + "\r\n" + channel + "\r\n$" +
-                                       std::to_string(text.size()) + "\r\n" + text + "\r\n");
-        },
-        [](Publisher& publisher) {
-            if (!publisher.in.ends_with("\r\n")) return;
-            publisher.in.clear();
-            publisher.busy = false;
-        });
-}
-
 }  // namespace
 
 int main(int count, char** words) {
-    if (count == 8 && !strcmp(words[1], "ws")) {
-        over_nginx(words + 2);
-    } else if (count == 6 && !strcmp(words[1], "redis")) {
-        over_redis(words + 2);
-    } else {
-        die("see the head of latency.cpp");
-    }
+    if (count != 7) die("see the head of latency.cpp");
+    over_nginx(words + 1);
     return 0;
 }
