@@ -39,6 +39,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <random>
 #include <span>
 #include <string>
 #include <string_view>
@@ -976,7 +977,7 @@ private:
         std::size_t room = 0;
         if (batch_ > 1) text_ += '[';
         for (std::size_t b = 0; b < batch_; ++b) {
-            room = next_room_++ % shape_.rooms;
+            room = any_() % shape_.rooms;
             const Mark mark{static_cast<std::uint32_t>(p), ++numbers_[room * publishers_.size() + p],
                             static_cast<std::uint32_t>(room), next_id_++, due};
             ledger_.on_sent(mark.id);
@@ -1159,7 +1160,7 @@ private:
     std::size_t delivered_size_ = 0;  // of the last event
     std::size_t pad_ = 0;
     std::size_t turn_ = 0;
-    std::size_t next_room_ = 0;
+    std::minstd_rand any_;  // which room has something to say: the same ones in each run
     std::uint32_t next_id_ = 0;
     std::uint64_t answered_ = 0;
     Nanoseconds joining_ns_ = 0;
