@@ -18,7 +18,7 @@ constexpr std::array<std::string_view, 4> kProxyHeaders = {"X-Forwarded-For", "F
                                                            "X-Real-IP"};
 
 // realip and the PROXY protocol change c->sockaddr, never the socket.
-bool peer_is_local(const ngx_connection_t* c) {
+bool ask_peer_is_local(const ngx_connection_t* c) {
     union {
         sockaddr any;
         sockaddr_in in;
@@ -38,6 +38,18 @@ bool peer_is_local(const ngx_connection_t* c) {
         }
         default: return false;
     }
+}
+
+void remember_local(void* /*unused*/) {}  // its address is the note
+
+// The socket is asked once in a connection's life: a system call less for each further request.
+bool peer_is_local(const ngx_connection_t* c) {
+    for (const ngx_pool_cleanup_t* note = c->pool->cleanup; note != nullptr; note = note->next) {
+        if (note->handler == remember_local) return true;
+    }
+    if (!ask_peer_is_local(c)) return false;
+    if (ngx_pool_cleanup_t* note = ngx_pool_cleanup_add(c->pool, 0)) note->handler = remember_local;
+    return true;
 }
 
 // The first of these that the request has; empty: none.

@@ -15,6 +15,7 @@ namespace rooms {
 namespace {
 
 constexpr std::size_t kMaxPresenceUsers = 10000;
+constexpr std::size_t kAhead = 4;  // deliveries: by then the next room is in the cache
 constexpr std::string_view kZoneFull = "the zone is full: raise the size in rooms_zone";
 
 // Filled by the master before the first fork; plain data, for the module has no global constructors.
@@ -252,6 +253,11 @@ Payload ZoneBroker::read_frame(std::uint64_t position) {
     return record ? std::move(frame) : Payload();
 }
 
+// Many rooms are in no cache; so they come while others are served.
+void ZoneBroker::prefetch(std::uint64_t position) const {
+    if (const Room* const room = room_at(zone_.room_hint(position))) room->prefetch();
+}
+
 void ZoneBroker::deliver(std::uint64_t position) {
     Room* room = nullptr;
     Payload frame;
@@ -311,7 +317,10 @@ void ZoneBroker::end_turn() {
         } else if (behind) {
             catch_up_all();
         }
-        for (const std::uint64_t position : positions_) deliver(position);
+        for (std::size_t i = 0; i < positions_.size(); ++i) {
+            if (i + kAhead < positions_.size()) prefetch(positions_[i + kAhead]);
+            deliver(positions_[i]);
+        }
         behind_ = false;
     } while (!zone_.arm(slot_));
     sweep();

@@ -40,6 +40,7 @@ public:
 
 private:
     [[nodiscard]] Payload read_frame(std::uint64_t position);
+    void prefetch(std::uint64_t position) const;
     void deliver(std::uint64_t position);
     void catch_up(Room& room);
     void catch_up_all();

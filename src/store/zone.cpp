@@ -2,6 +2,7 @@
 #include "store/zone.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <utility>
 
@@ -52,8 +53,9 @@ Position position_of(const ZoneView& v, std::uint32_t index) {
     return {epoch, epoch != 0 ? v.rooms[index].last_offset : 0};
 }
 
-ZoneAnswer publish_one(const ZoneView& v, const ZonePublication& publication, std::int64_t now_ms,
-                       SlotMask& filled) {
+// `hash`: of the room.
+ZoneAnswer publish_one(const ZoneView& v, const ZonePublication& publication, std::uint64_t hash,
+                       std::int64_t now_ms, SlotMask& filled) {
     const std::string_view name = publication.room;
     if (!good_name(name)) return {.status = ZoneStatus::bad_name};
     if (publication.body.size() > log_max_body(v)) return {.status = ZoneStatus::too_large};
@@ -74,12 +76,12 @@ ZoneAnswer publish_one(const ZoneView& v, const ZonePublication& publication, st
         if (!id_make_place(v, now_ms)) return {.status = ZoneStatus::full_ids};
     }
 
-    const std::uint64_t hash = hash_room(v, name);
     record.room = room_find(v, name, hash);
     if (record.room == kZoneNone) record.room = room_create(v, name, hash, now_ms);
     if (record.room == kZoneNone) return {.status = ZoneStatus::full_rooms};
 
     const RoomEntry& room = v.rooms[record.room];
+    if (room.seats != kZoneNone) __builtin_prefetch(&v.seats[room.seats]);  // for the mailboxes
     record.epoch = load(room.epoch);
     record.offset = room.last_offset + 1;
     record.previous = room.last_position;
@@ -136,8 +138,13 @@ Result<Zone> Zone::attach(void* base, std::size_t size) {
 
 void Zone::publish(std::span<const ZonePublication> batch, std::int64_t now_ms, std::span<ZoneAnswer> answers,
                    SlotMask& ring) {
+    std::array<std::uint64_t, kZoneBatch> hashes;
     while (!batch.empty()) {
         const std::size_t count = std::min(batch.size(), kZoneBatch);
+        for (std::size_t i = 0; i < count; ++i) {
+            hashes[i] = good_name(batch[i].room) ? hash_room(view_, batch[i].room) : 0;
+            room_prefetch_bucket(view_, hashes[i]);
+        }
         {
             Locked lock(*this);
             if (!lock) {
@@ -146,7 +153,11 @@ void Zone::publish(std::span<const ZonePublication> batch, std::int64_t now_ms, 
             }
             fault_point("publish:locked");
             SlotMask filled;
-            for (std::size_t i = 0; i < count; ++i) answers[i] = publish_one(view_, batch[i], now_ms, filled);
+            if (count > 1) {
+                for (std::size_t i = 0; i < count; ++i) room_prefetch(view_, hashes[i]);
+            }
+            for (std::size_t i = 0; i < count; ++i)
+                answers[i] = publish_one(view_, batch[i], hashes[i], now_ms, filled);
             ring |= mailbox_bells(view_, filled);
             fault_point("publish:after_bells");
         }
@@ -209,6 +220,8 @@ std::optional<ZoneRecord> Zone::peek(std::uint64_t position) const {
                       .body_size = record->body_size,
                       .flags = record->flags};
 }
+
+std::uint32_t Zone::room_hint(std::uint64_t position) const { return log_room(view_, position); }
 
 bool Zone::copy_body(std::uint64_t position, const ZoneRecord& record, char* to) const {
     LogRecord copied;

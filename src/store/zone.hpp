@@ -67,6 +67,8 @@ public:
         if (char* to = into(*record); to && !copy_body(position, *record, to)) return std::nullopt;
         return record;
     }
+    // The room of a record that was there once; a hint, for it may be overtaken, and then this is any number.
+    [[nodiscard]] std::uint32_t room_hint(std::uint64_t position) const;
     // What came after `from`. Each of the positions may be overtaken before it is read: then all
     // is gone. A record that was published without members and history makes it gone.
     [[nodiscard]] ZoneHistory history(std::uint32_t room_index, std::uint64_t epoch, std::uint64_t from,

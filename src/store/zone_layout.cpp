@@ -32,7 +32,7 @@ ZoneLayout ZoneLayout::of(std::uint64_t size) {
     layout.letters = place(kZoneSlots * layout.letters_cap, sizeof(ZoneWord));
 
     // What is left for tables, less what aligning ten of them may take. At the default of 32 MiB:
-    // 20,000 rooms, 41,000 ids, 45,000 tallies, 37,000 cells. An index fits 31 bits: a zone of
+    // 20,000 rooms, 41,000 ids, 45,000 tallies, 32,000 cells. An index fits 31 bits: a zone of
     // terabytes has no more of them.
     const std::uint64_t left = size - layout.ring_size - at - 10 * kAlign;
     const auto entries = [left](std::uint64_t thousandths, std::uint64_t each) {
@@ -40,10 +40,10 @@ ZoneLayout ZoneLayout::of(std::uint64_t size) {
         return static_cast<std::uint32_t>(count < 0x7fffffff ? count : 0x7fffffff);
     };
     constexpr std::uint64_t kLink = sizeof(std::uint32_t);  // an entry's share of the buckets
-    layout.rooms_cap = entries(440, sizeof(RoomEntry) + kLink);
+    layout.rooms_cap = entries(460, sizeof(RoomEntry) + kLink);
     layout.ids_cap = entries(195, sizeof(IdEntry) + kLink);
     layout.tallies_cap = entries(190, sizeof(TallyEntry) + sizeof(SeatEntry) + kLink);
-    layout.cells_cap = entries(175, sizeof(UserCell) + kLink);
+    layout.cells_cap = entries(155, sizeof(UserCell) + kLink);
 
     layout.rooms = place(layout.rooms_cap, sizeof(RoomEntry));
     layout.room_buckets = place(layout.rooms_cap, kLink);

@@ -19,7 +19,7 @@ namespace rooms {
 inline constexpr std::size_t kZoneCounters = 128;
 inline constexpr std::size_t kZoneGauges = 16;
 inline constexpr std::uint64_t kZoneMagic = 0x31656e6f5a6d7372;
-inline constexpr std::uint64_t kZoneVersion = 2;
+inline constexpr std::uint64_t kZoneVersion = 3;
 
 using ZoneWord = std::atomic<std::uint64_t>;
 static_assert(ZoneWord::is_always_lock_free && sizeof(ZoneWord) == 8);
@@ -77,7 +77,8 @@ struct alignas(64) MailboxEntry {
     alignas(64) ZoneWord read;
 };
 
-struct RoomEntry {
+// In lines of the cache: what a publication looks at is the first two, with a name of the usual length.
+struct alignas(64) RoomEntry {
     ZoneWord epoch;  // COMMIT, 0: free
     std::uint64_t hash;
     // Applied from records, hence exact again after a redo.

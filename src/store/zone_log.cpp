@@ -126,6 +126,10 @@ std::optional<LogRecord> log_peek(const ZoneView& v, std::uint64_t position) {
     return record;
 }
 
+std::uint32_t log_room(const ZoneView& v, std::uint64_t position) {
+    return low(load(words_at(v, position)[1]));
+}
+
 bool log_copy(const ZoneView& v, std::uint64_t position, const LogRecord& record, char* to) {
     const ZoneWord* from = words_at(v, position) + header_size(record.flags) / sizeof(ZoneWord);
     std::size_t rest = record.body_size;

@@ -41,6 +41,8 @@ std::uint64_t log_append(const ZoneView& v, LogRecord& record, std::string_view 
 
 // The record at a position, which must have been that of a record once; empty: overtaken.
 [[nodiscard]] std::optional<LogRecord> log_peek(const ZoneView& v, std::uint64_t position);
+// Its room, whether it is overtaken or not.
+[[nodiscard]] std::uint32_t log_room(const ZoneView& v, std::uint64_t position);
 // Copies its body; false: overtaken, and the copy is garbage.
 [[nodiscard]] bool log_copy(const ZoneView& v, std::uint64_t position, const LogRecord& record, char* to);
 

@@ -19,6 +19,11 @@ std::uint32_t& bucket(const ZoneView& v, std::uint64_t hash) {
     return v.room_buckets[bucket_of(hash, v.layout.rooms_cap)];
 }
 
+void prefetch_entry(const RoomEntry& room) {
+    __builtin_prefetch(&room);
+    __builtin_prefetch(&room.length);
+}
+
 std::uint64_t epoch_of(const RoomEntry& room) { return room.epoch.load(std::memory_order_relaxed); }
 
 void reclaim(const ZoneView& v, std::uint32_t index) {
@@ -60,10 +65,20 @@ std::uint64_t new_epoch(const ZoneView& v) {
 
 }  // namespace
 
+void room_prefetch_bucket(const ZoneView& v, std::uint64_t hash) { __builtin_prefetch(&bucket(v, hash)); }
+
+void room_prefetch(const ZoneView& v, std::uint64_t hash) {
+    const std::uint32_t index = bucket(v, hash);
+    if (index != kZoneNone) prefetch_entry(v.rooms[index]);
+}
+
 std::uint32_t room_find(const ZoneView& v, std::string_view name, std::uint64_t hash) {
     std::uint32_t index = bucket(v, hash);
-    while (index != kZoneNone && (v.rooms[index].hash != hash || room_name(v.rooms[index]) != name))
-        index = v.rooms[index].next;
+    for (; index != kZoneNone; index = v.rooms[index].next) {
+        const RoomEntry& room = v.rooms[index];
+        prefetch_entry(room);
+        if (room.hash == hash && room_name(room) == name) break;
+    }
     return index;
 }
 
