@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <list>
 #include <utility>
 
 #include "core/hub.hpp"
@@ -30,6 +31,12 @@ std::string fingerprint_text(std::string_view text) {
         hex[2 * i + 1] = "0123456789abcdef"[digest[i] & 15];
     }
     return hex;
+}
+
+// Of a room's channel; of anything else what no room has.
+std::string_view base_in(std::string_view channel) {
+    return channel.ends_with(kChannelSuffix) ? channel.substr(0, channel.size() - kChannelSuffix.size())
+                                             : std::string_view();
 }
 
 PublishAnswer answer_of(Reply reply) {
@@ -93,14 +100,13 @@ std::string RedisBroker::base_of(std::string_view room) const {
 // The publications of one request, until the last of them is answered or the time is over.
 struct RedisBroker::Batch {
     std::vector<PublishAnswer> answers;
-    std::vector<std::string> reasons;  // what the answers' views are of
+    std::list<std::string> reasons;  // what views in the answers are of
     std::size_t open = 0;
     std::uint64_t deadline = 0;
     PublishDone done;
 
     void finish(std::size_t& open_batches, Reactor& reactor) {
         if (--open_batches == 0) reactor.hold(false);
-        for (std::size_t i = 0; i < answers.size(); ++i) answers[i].reason = reasons[i];
         std::exchange(done, nullptr)(answers);
     }
 };
@@ -109,8 +115,8 @@ void RedisBroker::publish(std::span<const PublishRequest> requests, PublishDone 
     auto batch = std::make_shared<Batch>();
     PublishAnswer late;
     late.logged = true;  // by the node, once for each change of its state
+    late.reason = "redis did not answer in time";
     batch->answers.resize(requests.size(), late);
-    batch->reasons.resize(requests.size(), "redis did not answer in time");
     batch->open = requests.size();
     batch->deadline = reactor_.now_ms() + kPublishMs;
     batch->done = std::move(done);
@@ -123,25 +129,24 @@ void RedisBroker::publish(std::span<const PublishRequest> requests, PublishDone 
 void RedisBroker::gather(const PublishRequest& request, const std::shared_ptr<Batch>& batch,
                          std::size_t index) {
     const std::string base = base_of(request.room);
-    const std::string meta = base + ":meta";
-    const std::string stream = base + ":stream";
-    const std::string id = request.key.empty() ? std::string() : base + ":id:" + std::string(request.key);
-    const std::array<std::string_view, 3> words = {meta, stream, id};
-    const std::span<const std::string_view> keys = std::span(words).first(id.empty() ? 2 : 3);
-
+    const std::string id = request.key.empty() ? std::string() : ":id:" + std::string(request.key);
     const std::string size = std::to_string(request.history.size);
     const std::string ttl = std::to_string(std::min(request.history.ttl_ms, kLongestTtl));
     const std::string members = std::to_string(static_cast<std::uint32_t>(zone_.members(request.room)));
     const std::string print = request.key.empty() ? "-" : fingerprint_text(request.fingerprint);
     const std::array<std::string_view, 5> arguments = {request.body, size, ttl, members, print};
+    const RedisNode* node = servers_->node_of(base);
+
     // All of it or nothing.
-    gathered_.keys.make_room(keys);
-    gathered_.arguments.make_room(arguments);
+    gathered_.keys.make_room(3, 3 * base.size() + id.size() + 12);
+    gathered_.arguments.make_room(
+        arguments.size(), request.body.size() + size.size() + ttl.size() + members.size() + print.size());
     gathered_.publications.push_back({batch, index, base});
-    gathered_.keys.add(keys);
+    gathered_.keys.add_joined(base, ":meta");
+    gathered_.keys.add_joined(base, ":stream");
+    if (!id.empty()) gathered_.keys.add_joined(base, id);
     gathered_.arguments.add(arguments);
 
-    const RedisNode* node = servers_->node_of(base);
     const bool full = gathered_.publications.size() == kMostGathered;
     if (cluster_ || full || node == nullptr || !node->commands_up()) return publish_gathered();
     if (!gathering_->armed()) gathering_->arm(0);
@@ -184,13 +189,12 @@ void RedisBroker::on_published(const Publication& publication, const RedisOutcom
     PublishAnswer& answer = batch->answers[index];
     if (outcome.reply) {
         answer = answer_of(*outcome.reply);
-        batch->reasons[index] = answer.reason;
         if (answer.status == PublishStatus::ok || answer.status == PublishStatus::duplicate) {
             note_published(base, (*outcome.reply)[1].text(), answer.position.offset,
                            (*outcome.reply)[4].text(), outcome.node->fence());
         }
     } else {
-        batch->reasons[index] = outcome.why;
+        answer.reason = batch->reasons.emplace_back(outcome.why);
     }
     if (--batch->open == 0 && batch->done) batch->finish(open_batches_, reactor_);
 }
@@ -208,7 +212,7 @@ void RedisBroker::end_late_batches() {
 
 void RedisBroker::note_published(const std::string& base, std::string_view epoch, std::uint64_t offset,
                                  std::string_view check, const std::string& fence) {
-    const auto found = rooms_.find(base + ":events");
+    const auto found = rooms_.find(base);
     if (found == rooms_.end() || !found->second->live()) {
         return witness_.note(base, {std::string(epoch), offset, std::string(check), fence});
     }
@@ -225,14 +229,14 @@ RedisRoom* RedisBroker::at(const Room& room) const {
 }
 
 RedisBroker::RoomPtr RedisBroker::room_of(Room& room) {
-    if (const RedisRoom* known = at(room)) return rooms_.at(known->channel);
+    if (const RedisRoom* known = at(room)) return rooms_.at(known->base);
     auto made = std::make_shared<RedisRoom>(room, base_of(room.name));
     if (free_indexes_.empty()) {
         by_index_.push_back(nullptr);
         free_indexes_.push_back(static_cast<std::uint32_t>(by_index_.size() - 1));
     }
     made->remember(witness_.take(made->base));
-    rooms_.emplace(made->channel, made);
+    rooms_.emplace(made->base, made);
     made->index = room.broker_index = free_indexes_.back();
     free_indexes_.pop_back();
     by_index_[made->index] = made.get();
@@ -263,18 +267,18 @@ void RedisBroker::unsubscribe(Room& hub_room, std::string_view user) {
     RedisRoom* room = at(hub_room);
     if (room == nullptr || !room->members_known) return;
     --room->changes.emplace(user, 0).first->second;
-    pump_later(rooms_.at(room->channel));
+    pump_later(rooms_.at(room->base));
 }
 
 void RedisBroker::release(Room& hub_room) {
     RedisRoom* const known = at(hub_room);
     if (known == nullptr) return;
-    const RoomPtr room = rooms_.at(known->channel);
+    const RoomPtr room = rooms_.at(known->base);
     const RedisClaim claim = room->claim();
     if (!claim.epoch.empty() && claim.offset != 0) witness_.note(room->base, claim);
     if (room->asked && room->node != nullptr) room->node->unsubscribe(room->channel);
     const bool told = room->members_known || room->syncing;
-    rooms_.erase(room->channel);
+    rooms_.erase(room->base);
     by_index_[room->index] = nullptr;
     free_indexes_.push_back(room->index);
     room->room = nullptr;
@@ -285,7 +289,7 @@ void RedisBroker::release(Room& hub_room) {
 // asked this worker will have another name when it can.
 void RedisBroker::forget_members(const std::string& base) {
     const RedisNode* node = servers_->node_of(base);
-    if (node == nullptr || !node->commands_up() || rooms_.contains(base + ":events")) return;
+    if (node == nullptr || !node->commands_up() || rooms_.contains(base)) return;
     const std::array<std::string_view, 10> arguments = {node->fence(), "", "", "", "0", "", "", "", "0", "="};
     run_sync(base, *node, arguments, [this, base](const RedisOutcome& outcome) {
         if (!outcome.reply) unforgotten_.insert(base);
@@ -314,7 +318,7 @@ void RedisBroker::on_commands_up(RedisNode& node) {
     judge_all();
     check_all(node);
     presence_.renew();
-    for (const auto& [channel, room] : rooms_) {
+    for (const auto& [base, room] : rooms_) {
         // Under the name that this worker has now, nobody is known.
         if (room->node != &node) continue;
         room->members_unsure = room->members_known;
@@ -327,7 +331,7 @@ void RedisBroker::on_lost(RedisNode& node, bool again) {
     if (!again) meter_.on_redis(RedisCount::losses, {});
     servers_->look_again();
     std::vector<RoomPtr> waiting;
-    for (const auto& [channel, room] : rooms_) {
+    for (const auto& [base, room] : rooms_) {
         if (room->node == &node && !room->waiting.empty()) waiting.push_back(room);
     }
     for (const RoomPtr& room : waiting) pump(room);
@@ -338,20 +342,20 @@ void RedisBroker::on_subscriptions_up(RedisNode& node) { pump_all(node); }
 void RedisBroker::pump_all(RedisNode& node) {
     std::vector<RoomPtr> rooms;
     rooms.reserve(rooms_.size());
-    for (const auto& [channel, room] : rooms_) {
+    for (const auto& [base, room] : rooms_) {
         if (room->node == &node || room->node == nullptr) rooms.push_back(room);
     }
     for (const RoomPtr& room : rooms) pump(room);
 }
 
 void RedisBroker::on_subscriptions_down(RedisNode& node) {
-    for (const auto& [channel, room] : rooms_) {
+    for (const auto& [base, room] : rooms_) {
         if (room->node == &node) room->asked = room->subscribed = false;
     }
 }
 
 void RedisBroker::on_event(RedisNode& node, std::string_view channel, std::string_view message) {
-    const auto found = rooms_.find(channel);
+    const auto found = rooms_.find(base_in(channel));
     if (found == rooms_.end()) return;
     const RoomPtr room = found->second;
     room->on_message(message, node.events_fence(), sink_, *this);
@@ -360,7 +364,7 @@ void RedisBroker::on_event(RedisNode& node, std::string_view channel, std::strin
 
 void RedisBroker::on_unsubscribed(RedisNode& node, std::string_view channel) {
     servers_->look_again();
-    const auto found = rooms_.find(channel);
+    const auto found = rooms_.find(base_in(channel));
     if (found == rooms_.end() || found->second->node != &node) return;
     found->second->asked = found->second->subscribed = false;
     // Asked once more it says where the slot is now, which is sooner than the map.
@@ -373,12 +377,12 @@ void RedisBroker::on_map_changed() {
     judge_all();
     std::vector<RoomPtr> rooms;
     rooms.reserve(rooms_.size());
-    for (const auto& [channel, room] : rooms_) rooms.push_back(room);
+    for (const auto& [base, room] : rooms_) rooms.push_back(room);
     for (const RoomPtr& room : rooms) pump(room);
 }
 
 void RedisBroker::on_dropped(RedisNode& node) {
-    for (const auto& [channel, room] : rooms_) {
+    for (const auto& [base, room] : rooms_) {
         if (room->node != &node) continue;
         room->node = nullptr;
         room->asked = room->subscribed = false;

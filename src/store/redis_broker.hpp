@@ -146,7 +146,7 @@ private:
     RedisCalls calls_;
     RedisPresence presence_;
     RedisWitness witness_;
-    std::unordered_map<std::string_view, RoomPtr> rooms_;  // by channel, which the room owns
+    std::unordered_map<std::string_view, RoomPtr> rooms_;  // by base, which the room owns
     std::vector<RedisRoom*> by_index_;
     std::vector<std::uint32_t> free_indexes_;
     std::unordered_set<std::string> unforgotten_;  // rooms that Redis may think have members here

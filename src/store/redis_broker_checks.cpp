@@ -92,7 +92,7 @@ void RedisBroker::check_due() {
 
 void RedisBroker::check_all(RedisNode& node) {
     std::vector<RoomPtr> rooms;
-    for (const auto& [channel, room] : rooms_) {
+    for (const auto& [base, room] : rooms_) {
         if (room->node == &node) rooms.push_back(room);
     }
     check(rooms, true);

@@ -1,8 +1,8 @@
 // RESP, the protocol of Redis: commands out, and replies in, through hiredis' reader. Its formatter calls sprintf
 // for each word, of which a publication has a dozen: 3 % of a worker's time.
 //
-// A Reply is a view into a tree that hiredis owns: valid until the ReplyReader's next call. Accessors of
-// the wrong kind give empty values, for what comes from a network is never trusted to have a form.
+// A Reply is a view into what its ReplyReader holds: valid until the reader's next call. Accessors of the wrong kind
+// give empty values, for what comes from a network is never trusted to have a form.
 #pragma once
 
 #include <cstdint>
@@ -11,16 +11,30 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
-struct redisReply;
 struct redisReader;
 
 namespace rooms {
 
+// The replies and texts of one reply, with all it has in it, each in one piece: hiredis' own tree takes three
+// allocations for each text.
+struct ReplyTree {
+    enum class Kind : std::uint8_t { nil, text, error, integer, array };
+    struct Node {
+        Kind kind = Kind::nil;
+        std::uint32_t size = 0;   // octets of the text, members of the array
+        std::int64_t number = 0;  // the integer; where in `texts` it begins; the node of the first member
+    };
+    std::vector<Node> nodes;  // the first is the whole
+    std::string texts;
+};
+
 class Reply {
 public:
     Reply() = default;
-    explicit Reply(const redisReply* reply) : reply_(reply) {}
+    // REQUIRES: the tree has that node.
+    explicit Reply(const ReplyTree& tree, std::size_t node = 0) : tree_(&tree), node_(node) {}
 
     [[nodiscard]] bool is_error() const;
     [[nodiscard]] bool is_nil() const;
@@ -34,7 +48,10 @@ public:
     [[nodiscard]] Reply operator[](std::size_t index) const;
 
 private:
-    const redisReply* reply_ = nullptr;
+    [[nodiscard]] ReplyTree::Node node() const;
+
+    const ReplyTree* tree_ = nullptr;
+    std::size_t node_ = 0;
 };
 
 class ReplyReader {
@@ -53,11 +70,9 @@ private:
     struct FreeReader {
         void operator()(redisReader* reader) const;
     };
-    struct FreeReply {
-        void operator()(redisReply* reply) const;
-    };
+    ReplyTree tree_;
+    bool whole_ = false;  // the tree: it has been given out
     std::unique_ptr<redisReader, FreeReader> reader_;
-    std::unique_ptr<redisReply, FreeReply> current_;
 };
 
 // Words of a command, as RESP. Throws std::bad_alloc, and is then as it was.
@@ -66,8 +81,10 @@ struct RespWords {
     std::size_t count = 0;
 
     void add(std::span<const std::string_view> words);
-    // Adding these will take no memory.
-    void make_room(std::span<const std::string_view> words);
+    // One word of two parts.
+    void add_joined(std::string_view word, std::string_view rest);
+    // Adding this many words of so many octets in all will take no memory.
+    void make_room(std::size_t words, std::size_t size);
 };
 
 // One command as RESP. Throws std::bad_alloc.

@@ -51,7 +51,7 @@ std::optional<RedisSync> RedisSync::parse(Reply reply) {
 }
 
 RedisRoom::RedisRoom(Room& hub_room, std::string key)
-    : base(std::move(key)), channel(base + ":events"), room(&hub_room) {
+    : base(std::move(key)), channel(base + std::string(kChannelSuffix)), room(&hub_room) {
     // What an event brings fits from here on: keeping it never needs memory.
     check_.reserve(kCheck);
     fence_.reserve(kFence);

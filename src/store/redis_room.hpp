@@ -57,6 +57,9 @@ protected:
     ~RedisMeter() = default;
 };
 
+// A room's channel is its base and this.
+inline constexpr std::string_view kChannelSuffix = ":events";
+
 class RedisRoom {
 public:
     // A subscribe that has not been answered.
@@ -70,7 +73,7 @@ public:
     RedisRoom(Room& room, std::string base);
 
     const std::string base;     // PREFIX:{kind:id}
-    const std::string channel;  // base:events
+    const std::string channel;  // base and kChannelSuffix
     Room* room;                 // null once released
     std::uint32_t index = 0;    // the broker's, in room->broker_index
 

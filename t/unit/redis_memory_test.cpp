@@ -26,9 +26,11 @@ void when_memory_is_short_no_event_is_lost_or_comes_twice(void**) {
             ReplyReader reader;
             bool broken = false;
             assert_true(reader.feed(resp));
+            const auto reply = reader.next(broken);
+            if (!reply) return;  // no memory for it: the link is given up, and the next one asks again
             room.syncing = true;
             room.wants_sync = false;
-            const auto parsed = RedisSync::parse(*reader.next(broken));
+            const auto parsed = RedisSync::parse(*reply);
             if (parsed) room.on_sync(*parsed, fence, sink, meter);
             room.syncing = false;
             room.on_sync_done();
