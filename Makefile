@@ -266,7 +266,7 @@ load-build: $(LOAD)
 build/load/%: t/load/%.cpp
 	@mkdir -p $(@D)
 	@echo "  g++ $@"
-	@g++ -std=c++20 $(WARNINGS) -Werror -O2 -g -o $@ $< -ljansson -lcrypto
+	@g++ -std=c++20 $(WARNINGS) -Werror -O2 -g -o $@ $< -ljansson -lssl -lcrypto -lz
 
 build/bench/%: bench/%.cpp
 	@mkdir -p $(@D)
@@ -340,8 +340,8 @@ $(DEMO): $(wildcard client/src/*.ts client/demo/src/* client/demo/server/*.mjs) 
 
 FORMATTED = $(SOURCES) $(HEADERS) $(wildcard t/unit/*.hpp t/unit/*.cpp t/fuzz/*.cpp t/oracle/*.cpp t/pg/*.cpp bench/*.cpp)
 
-.PHONY: check check-layers check-conformance check-docs check-directives check-warnings fmt fmt-check
-check: check-layers fmt-check check-docs check-directives check-conformance check-warnings ## the house rules
+.PHONY: check check-layers check-conformance check-faults check-docs check-directives check-warnings fmt fmt-check
+check: check-layers fmt-check check-docs check-directives check-conformance check-faults check-warnings ## the house rules
 
 check-layers: ## core/ is pure, nobody includes nginx/
 	@$(PYTHON) t/check/layers.py
@@ -349,6 +349,9 @@ check-layers: ## core/ is pure, nobody includes nginx/
 check-conformance: ## every id of docs/conformance.md ran
 	@test -d build/tap || $(MAKE) --no-print-directory prove T="$$($(PYTHON) t/check/conformance.py --tests)" || true
 	@$(PYTHON) t/check/conformance.py
+
+check-faults: ## every fault of docs/reliability.md happened
+	@$(PYTHON) t/check/faults.py
 
 check-docs: ## docs/ and the source name the same directives, variables, codes and metrics
 	@$(PYTHON) t/check/docs.py
@@ -369,9 +372,15 @@ fmt-check: ## whether `make fmt` would change anything
 
 # --- by hand ------------------------------------------------------------------------------------
 
-.PHONY: run bench bench-full bench-many faults clean
-faults: module ## two hosts and thousands of clients while Redis fails in every way, SECONDS each; FAULTS="restart …"
-	@$(PYTHON) t/faults/redis.py --seconds $(SECONDS) $(FAULTS)
+.PHONY: run bench bench-full bench-many faults soak storm clean
+faults: module load-build ## every fault on every broker, under load, in 10 minutes; build/faults.json has the figures
+	@$(PYTHON) t/faults/run --matrix --results build/faults.json
+
+soak: module module-faults load-build ## faults for an hour (MINUTES), 1,000 deaths, and whether memory grows
+	@ROOMS_MODULE_FAULTS=$(CURDIR)/$(MODULE)-faults/ngx_http_rooms_module.so $(PYTHON) t/faults/soak --minutes $(or $(MINUTES),60)
+
+storm: module load-build ## 100,000 sockets end at once and come back
+	@$(PYTHON) t/faults/storm.py --sockets 100000 --workers 6
 
 run: module demo ## nginx with the module on 127.0.0.1:8080 (PORT=9000), and a page that shows it
 	@client/demo/run

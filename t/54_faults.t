@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "lib"))
@@ -16,6 +15,7 @@ from rooms import ASAN, SCALE, http, jwt, tap, wait_until, ws  # noqa: E402
 from rooms.kept_connection import KeptConnection               # noqa: E402
 from rooms.nginx import Nginx                                  # noqa: E402
 from rooms.page import join, open_page                         # noqa: E402
+from rooms.preload import Clock                                # noqa: E402
 
 with open(os.path.join(HERE, "../src/store/fault_point.hpp"), encoding="utf-8") as header:
     POINTS = [name for name in re.findall(r'"([a-z]+:[a-z_]+)"', header.read())
@@ -32,23 +32,6 @@ HTTP = """
     rooms_history deep:* size=1000 ttl=10m;
     rooms_history short:* size=10 ttl=60ms;
     client_max_body_size 8m; keepalive_requests 100000;
-"""
-# Wall clocks of its own, ahead by the seconds that the file says.
-CLOCK = r"""
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/time.h>
-int gettimeofday(struct timeval *tv, void *zone) {
-    static int (*real)(struct timeval *, void *);
-    if (!real) *(void **)&real = dlsym(RTLD_NEXT, "gettimeofday");
-    int result = real(tv, zone);
-    FILE *file = fopen(CLOCK_FILE, "r");
-    int ahead = 0;
-    if (file) { if (fscanf(file, "%d", &ahead) == 1) tv->tv_sec += ahead; fclose(file); }
-    return result;
-}
 """
 
 
@@ -339,17 +322,13 @@ def dies_ten_minutes_later(point):
     if ASAN:
         tap.skip("the clock is preloaded, as the sanitizer is")
     with start("later", start=False) as later:
-        source, library, clock = (later.path(name) for name in ("clock.c", "clock.so", "clock"))
-        later.write("clock.c", CLOCK)
-        later.write("clock", "0")
-        subprocess.run(["gcc", "-shared", "-fPIC", "-O1", f'-DCLOCK_FILE="{clock}"', "-o", library, source, "-ldl"],
-                       check=True, capture_output=True)
-        later.env["LD_PRELOAD"] = library
+        clock = Clock(later.dir)
+        later.env.update(clock.env)
         later.start()
 
         def ten_minutes():
             Publisher(later, later.workers()[0]).publish(unique("deep"), 0)
-            later.write("clock", "700")
+            clock.ahead(700)
         dies(point, later, ten_minutes)
 
 

@@ -229,14 +229,15 @@ Result<PublishBody, PublishError> parse_publish(std::string_view body, bool ndjs
     skip_json_space(body, at);
     if (at == body.size()) return bad_body("the body is empty", 0);
     if (body[at] == '[') {
-        const auto array = parse_json(body, limits.max_depth + 1);
-        if (!array) return bad_body(array.error().message(), 0);
+        bool more = false;
+        const auto wrong = parse_json_array(body, limits.max_depth + 1, [&](const JsonValue& element) {
+            more = result.items.size() == limits.max_items;
+            if (!more) add(element);
+            return !more;
+        });
+        if (wrong) return bad_body(wrong->message(), 0);
+        if (more) return too_many(limits);
         result.batch = true;
-        JsonValue element;
-        for (JsonElements elements(array->raw); elements.next(element);) {
-            if (result.items.size() == limits.max_items) return too_many(limits);
-            add(element);
-        }
         return result;
     }
 

@@ -65,6 +65,12 @@ public:
     void space() {
         while (at_ != end_ && is_space(*at_)) ++at_;
     }
+    // Moves over this byte, where it is next.
+    [[nodiscard]] bool take(char byte) {
+        if (at_ == end_ || *at_ != byte) return false;
+        ++at_;
+        return true;
+    }
     [[nodiscard]] std::size_t position() const { return static_cast<std::size_t>(at_ - begin_); }
     [[nodiscard]] bool at_end() const { return at_ == end_; }
     [[nodiscard]] JsonError take_error() { return std::move(error_); }
@@ -305,6 +311,29 @@ Result<JsonValue, JsonError> parse_json(std::string_view text, unsigned max_dept
         return scanner.take_error();
     }
     return value;
+}
+
+std::optional<JsonError> parse_json_array(std::string_view text, unsigned max_depth,
+                                          const std::function<bool(const JsonValue&)>& visit) {
+    Scanner scanner(text, 0);
+    const auto fail_expected = [&](std::string_view expected) {
+        scanner.fail_expected(expected);
+        return scanner.take_error();
+    };
+    scanner.space();
+    if (!scanner.take('[')) return fail_expected("an array");
+    scanner.space();
+    for (bool more = !scanner.take(']'); more;) {
+        JsonValue element;
+        if (!scanner.value(max_depth - 1, element)) return scanner.take_error();
+        if (!visit(element)) return std::nullopt;
+        scanner.space();
+        more = scanner.take(',');
+        if (!more && !scanner.take(']')) return fail_expected("',' or ']'");
+    }
+    scanner.space();
+    if (!scanner.at_end()) return fail_expected("the end");
+    return std::nullopt;
 }
 
 Result<std::vector<JsonMember>, JsonError> parse_json_object(std::string_view text, unsigned max_depth) {

@@ -67,6 +67,11 @@ void skip_json_space(std::string_view text, std::size_t& at);
 Result<std::vector<JsonMember>, JsonError> parse_json_object(std::string_view text,
                                                              unsigned max_depth = kMaxJsonDepth);
 
+// One array and nothing but white space around it: `visit` sees each element as it has been read, for one walk is
+// enough, and ends it with false. REQUIRES: 1 <= max_depth <= 64.
+[[nodiscard]] std::optional<JsonError> parse_json_array(std::string_view text, unsigned max_depth,
+                                                        const std::function<bool(const JsonValue&)>& visit);
+
 // The members of an object that has been validated. No allocation but for names with escapes.
 class JsonMembers {
 public:

@@ -171,6 +171,7 @@ void OutboxRelay::prepare(Row& row, const PgRows& rows, std::size_t index) {
     row.event += rows.text(index, kData);
     row.event += '}';
     const auto parsed = parse_publish(row.event, false);
+    if (has_bug("drop_outbox_row") && row.id.ends_with("00")) row.state = Row::State::published;
     if (parsed) {
         row.body = encode_event_body(*parsed->items.front(), row.room);
     } else {

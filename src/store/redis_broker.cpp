@@ -9,6 +9,7 @@
 
 #include "core/hub.hpp"
 #include "core/reply.hpp"
+#include "store/fault_point.hpp"
 #include "store/redis_approvals.hpp"
 
 namespace rooms {
@@ -78,8 +79,6 @@ RedisBroker::RedisBroker(Parts parts, const RedisTarget& target)
       gathering_(parts.reactor.timer([this] { publish_gathered(); })),
       publish_late_(parts.reactor.timer([this] { end_late_batches(); })) {}
 
-RedisBroker::~RedisBroker() = default;
-
 void RedisBroker::start() {
     started_ = reactor_.now_ms();
     on_state_(started_, 0);
@@ -97,30 +96,50 @@ std::string RedisBroker::base_of(std::string_view room) const {
 
 // --- publishing
 
-// The publications of one request, until the last of them is answered or the time is over.
+// The publications of one request, until the last of them is answered or the time is over. One that is dropped on
+// its way, for want of memory, is answered then: it may have been carried out.
 struct RedisBroker::Batch {
+    explicit Batch(RedisBroker& owner) : broker(owner) {}
+    Batch(const Batch&) = delete;
+    Batch& operator=(const Batch&) = delete;
+    ~Batch() {
+        try {
+            finish();
+        } catch (const std::bad_alloc&) {
+        }
+    }
+
+    RedisBroker& broker;
     std::vector<PublishAnswer> answers;
     std::list<std::string> reasons;  // what views in the answers are of
     std::size_t open = 0;
     std::uint64_t deadline = 0;
     PublishDone done;
 
-    void finish(std::size_t& open_batches, Reactor& reactor) {
-        if (--open_batches == 0) reactor.hold(false);
+    void finish() {
+        if (!done) return;
+        if (--broker.open_batches_ == 0) broker.reactor_.hold(false);
         std::exchange(done, nullptr)(answers);
     }
 };
 
+// What is open is nobody's any more.
+RedisBroker::~RedisBroker() {
+    for (const std::weak_ptr<Batch>& open : batches_) {
+        if (const std::shared_ptr<Batch> batch = open.lock()) batch->done = nullptr;
+    }
+}
+
 void RedisBroker::publish(std::span<const PublishRequest> requests, PublishDone done) {
-    auto batch = std::make_shared<Batch>();
+    auto batch = std::make_shared<Batch>(*this);
     PublishAnswer late;
     late.logged = true;  // by the node, once for each change of its state
     late.reason = "redis did not answer in time";
     batch->answers.resize(requests.size(), late);
     batch->open = requests.size();
     batch->deadline = reactor_.now_ms() + kPublishMs;
-    batch->done = std::move(done);
     batches_.push_back(batch);
+    batch->done = std::move(done);
     if (open_batches_++ == 0) reactor_.hold(true);
     if (!publish_late_->armed()) publish_late_->arm(kPublishMs);
     for (std::size_t i = 0; i < requests.size(); ++i) gather(requests[i], batch, i);
@@ -196,7 +215,7 @@ void RedisBroker::on_published(const Publication& publication, const RedisOutcom
     } else {
         answer.reason = batch->reasons.emplace_back(outcome.why);
     }
-    if (--batch->open == 0 && batch->done) batch->finish(open_batches_, reactor_);
+    if (--batch->open == 0) batch->finish();
 }
 
 // Who waits is told that it is not known. What comes later still counts for note_published.
@@ -206,7 +225,7 @@ void RedisBroker::end_late_batches() {
         const std::shared_ptr<Batch> batch = batches_.front().lock();
         if (batch && batch->done && batch->deadline > now) return publish_late_->arm(batch->deadline - now);
         batches_.pop_front();
-        if (batch && batch->done) batch->finish(open_batches_, reactor_);
+        if (batch) batch->finish();
     }
 }
 
@@ -349,8 +368,10 @@ void RedisBroker::pump_all(RedisNode& node) {
 }
 
 void RedisBroker::on_subscriptions_down(RedisNode& node) {
+    bool forgets = has_bug("skip_resubscribe");
     for (const auto& [base, room] : rooms_) {
-        if (room->node == &node) room->asked = room->subscribed = false;
+        if (room->node != &node || std::exchange(forgets, false)) continue;
+        room->asked = room->subscribed = false;
     }
 }
 

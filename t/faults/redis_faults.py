@@ -1,319 +1,24 @@
-#!/usr/bin/python3
-"""Rooms shared through Redis while Redis fails: two nginx of two workers, a crowd in rooms of two with one member at
-each, publishers that repeat with the same id, and one fault after the other. Nothing that was answered 200 may be lost
-unless the client is told, nothing may come twice or out of order.
-
-    t/faults/redis.py [--seconds 60] [--clients 2000] [--seed 1] [--rate 200] [fault …]
-    t/faults/redis.py --list
-    t/faults/redis.py --check DIR            judges kept logs again
-
-One line for each fault; exit code 1 when a promise was broken, with what happened to whom. The schedule comes from the
-seed. ROOMS_KEEP=1 keeps all logs, --zone runs the faults beside an nginx that has no Redis (to test the rig itself).
-
-    unavailable   the longest that one publication was tried, at both hosts in turn, until it had its 200
-    silence       the longest that no client got anything; of a client: from a 200 to its event, or to the gap for it
-    again, late, forked   no wrong in themselves where writes are lost; lib/rooms/ledger.py says what they are
-"""
-import argparse
-import glob
-import json
+# What happens to Redis, and to the lines to it.
 import os
-import random
-import shutil
 import signal
-import sys
-import tempfile
 import time
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "lib"))
-from rooms import SCALE, jwt, ledger, wait_until                                  # noqa: E402
-from rooms.cluster import Cluster, slot_of                                        # noqa: E402
-from rooms.load import Publisher, Swarm                                           # noqa: E402
-from rooms.nginx import Nginx                                                     # noqa: E402
-from rooms.proxy import Proxy                                                     # noqa: E402
-from rooms.redis import Redis                                                     # noqa: E402
-from rooms.sentinels import Sentinels                                             # noqa: E402
 
-LOCATIONS = """
-    location = /ws      { rooms; rooms_jwt_key HS256 @DIR@/secret; rooms_allow session:*; rooms_drain 1s; }
-    location = /publish { rooms_publish; }
-    location = /status  { rooms_status; }
-"""
-HTTP = "rooms_history session:* size=2000 ttl=30m; keepalive_requests 1000000; access_log off; client_max_body_size 64m;"
-SETTLE = 15 * SCALE     # until a silent room must have been looked at, with reserves
-FAULTS = {}
+from rooms import SCALE, ledger, wait_until
+from rooms.cluster import Cluster, slot_of
+from rooms.rig import SETTLE, fault
+from rooms.sentinels import Sentinels
 
 
-def fault(told="none", closes=(), forgets=False):
-    """told: whether clients are to be told of losses: "none" of them (every position can be proven), "some", or "all"
-    (the fault sees to it itself). closes: codes that belong to it. forgets: Redis forgets what it acknowledged, ids
-    among it."""
-    def register(function):
-        function.told, function.closes, function.forgets = told, closes, forgets
-        FAULTS[function.__name__] = function
-        return function
-    return register
-
-
-class World:
-    def __init__(self, name, seconds, clients, seed=1, rate=200, zone=False):
-        self.name, self.seconds, self.rate, self.zone = name, seconds, rate, zone
-        self.rooms = clients // 2
-        self.chance = random.Random(f"{seed} {name}")
-        self.hold = 10 if seconds >= 30 else 3.5    # longer than it may take to notice a dead line
-        self.seed = seed
-        self.timeline = []
-        self.problems = []
-        self.hosts, self.swarms, self.others = [], [], []
-        self.publisher = None
-        self.rounds = 0
-        self.told_within = 0.0
-
-    # --- set up, by the fault
-
-    def begin(self, *urls):
-        """One nginx for each url (one for all: two of them), the crowd and the publishers; returns when all are live
-        and every room has had a publication."""
-        urls = urls * 2 if len(urls) == 1 else urls
-        for number, url in enumerate(urls[:1] if self.zone else urls):
-            redis = "" if self.zone else f"rooms_redis {url} prefix=rooms;"
-            self.hosts.append(Nginx(LOCATIONS, main="worker_rlimit_nofile 20000;", events="worker_connections 9000;",
-                                    http=HTTP + redis, files={"secret": jwt.SECRET}, name=f"host{number}"))
-        for number in range(2):
-            host = self.hosts[0 if self.zone else number]
-            self.swarms.append(Swarm(host, number * self.rooms, self.rooms, room_size=1, first_room=0))
-        wait_until(lambda: self.live() == 2 * self.rooms, f"{2 * self.rooms} clients to be live", 60 * SCALE)
-        self.publisher = Publisher(list(self.hosts), self.rooms, self.rate, lanes=4, seed=self.seed, prime=True,
-                                   patience=self.hold + 30 * SCALE, answer_timeout=5 * SCALE)
-        wait_until(lambda: self.publisher.primed or self.publisher.error, "the first publications", 60 * SCALE)
-        self.end = time.monotonic() + self.seconds
-        self.note("begins")
-
-    def keep(self, thing):
-        """Closed at the end."""
-        self.others.append(thing)
-        return thing
-
-    def redis(self, **options):
-        return self.keep(Redis(**options))
-
-    def proxy(self, target):
-        return self.keep(Proxy(target))
-
-    # --- while it runs
-
-    def note(self, text):
-        now = time.monotonic()
-        self.timeline.append((now, text))
-        return now
-
-    def problem(self, text):
-        self.problems.append(text)
-        self.note(text)
-
-    def live(self):
-        return sum(swarm.live for swarm in self.swarms)
-
-    def more(self):
-        """Whether another round is to be begun; the first one always is."""
-        self.rounds += 1
-        return self.rounds == 1 or (time.monotonic() < self.end and not self.problems and not self.publisher.error)
-
-    def last(self, seconds):
-        """The load goes on for so long; this is its schedule, no wait for anything."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if self.publisher.error:
-                raise AssertionError(f"the publisher failed: {self.publisher.error}")
-            for swarm in self.swarms:
-                assert swarm.process.poll() is None, "a swarm has ended"
-            time.sleep(min(0.05, max(0, end - time.monotonic())))
-
-    def calm(self, least=1.0, most=4.0):
-        """Some time without faults; less where the whole is short."""
-        factor = min(1, self.seconds / 20)
-        self.last(self.chance.uniform(least, most) * factor)
-
-    def recovered(self, which=(0, 1)):
-        """Until the hosts take publications again."""
-        since = self.note("over")
-        hosts = [0] if self.zone else which
-        try:
-            wait_until(lambda: self.publisher.error or all(self.publisher.last_ok[host] > since for host in hosts),
-                       "the hosts to take publications", SETTLE)
-        except AssertionError:
-            stuck = [host for host in hosts if self.publisher.last_ok[host] <= since]
-            self.problem(f"unavailable: host {', '.join(map(str, stuck))} took no publication for {SETTLE:g} s after the fault")
-        self.note("publications are taken")
-
-    @staticmethod
-    def wait(condition, what, timeout=SETTLE):
-        """For conditions that take some time to find out, which would be taken from the publishers."""
-        end = time.monotonic() + timeout
-        while not condition():
-            assert time.monotonic() < end, f"waited {timeout:g} s in vain for: {what}"
-            time.sleep(0.2)
-
-    def leave(self, rooms):
-        """Both members of these rooms (numbers) go away; swarms' come_back() ends it."""
-        for number, swarm in enumerate(self.swarms):
-            swarm.leave([number * self.rooms + room for room in rooms])
-        self.note(f"{len(rooms)} rooms are left by all")
-
-    def come_back(self):
-        for swarm in self.swarms:
-            swarm.come_back()
-        self.note("they come back")
-
-    def lines(self):
-        return [line for swarm in self.swarms for line in swarm.lines()]
-
-    def members(self):
-        return {number: f"session:r{number % self.rooms}" for number in range(2 * self.rooms)}
-
-    def client(self, number):
-        return f"client {number} at host {number // self.rooms}"
-
-    def expect_told(self, since, numbers, what):
-        """These clients must be told a gap, or recovered:false, soon."""
-        def untold():
-            return set(numbers) & ledger.untold_since(self.lines(), since)
-        try:
-            self.wait(lambda: not untold(), "clients to be told")
-            first = {}
-            for line in self.lines():
-                if line["kind"] in ("gap", "reset") and line["t"] >= since:
-                    first.setdefault(line["c"], line["t"])
-            took = max((first[number] for number in numbers), default=since) - since
-            self.told_within = max(self.told_within, took)
-            self.note(f"{len(numbers)} clients have been told within {took:.1f} s")
-        except AssertionError:
-            left = sorted(untold())
-            self.problem(f"gap missing: {len(left)} of {len(numbers)} clients were told nothing within {SETTLE:g} s of {what}, "
-                         f"e.g. {', '.join(f'{self.client(one)} of {self.members()[one]}' for one in left[:5])}")
-
-    # --- the end
-
-    def settle(self):
-        """Until everything that was acknowledged has arrived or was answered for."""
-        if self.publisher is None:
-            return
-        try:
-            self.publisher.finish()
-        except AssertionError as error:
-            self.problem(str(error))
-        self.note("publishers are done")
-
-        def all_there():
-            return self.live() == 2 * self.rooms and not ledger.behind(self.publisher.log, self.lines(), self.members())
-        try:
-            self.wait(all_there, "everything to arrive")
-        except AssertionError:
-            if self.live() != 2 * self.rooms:
-                self.problem(f"{2 * self.rooms - self.live()} clients were not back {SETTLE:g} s after the last publication")
-        self.note("settled")
-
-    def judge(self, fault):
-        log = self.publisher.log if self.publisher else []
-        verdict = ledger.check(log, self.lines(), members=self.members(), name=self.client)
-        self.problems += verdict.problems()
-        told = verdict.gaps + verdict.resets
-        if fault.told == "none" and told:
-            first = [line for line in self.lines() if line["kind"] in ("gap", "reset")][:3]
-            self.problems.append(f"needless: {told} times clients were told of losses that were none, e.g. " + ", ".join(
-                f"{self.client(line['c'])} of {line['room']} at {line['t']:.3f}: {line['kind']} {line['epoch']}:{line['offset']} "
-                f"{line['reason']}" for line in first))
-        if verdict.again and not fault.forgets:
-            self.problems.append(f"again: {verdict.again} events came again in a newer epoch")
-        if not fault.forgets:
-            self.problems += [f"forked: {text}" for text in verdict.forked]
-        closes = {code: number for code, number in verdict.closes.items() if code not in fault.closes}
-        if closes:
-            self.problems.append(f"closes: {closes} (code: sockets)")
-        if self.publisher and self.publisher.unanswered:
-            self.problems.append(f"unanswered: {self.publisher.unanswered} requests had no answer within {5 * SCALE:g} s")
-        return verdict
-
-    def save(self):
-        directory = tempfile.mkdtemp(prefix=f"rooms-faults-{self.name}-")
-        for swarm in self.swarms:
-            shutil.copy(swarm.log_name, directory)
-        ledger.save(os.path.join(directory, "acknowledged.jsonl"), self.publisher.log)
-        with open(os.path.join(directory, "timeline.txt"), "w", encoding="utf-8") as file:
-            file.writelines(f"{moment:.3f} {text}\n" for moment, text in self.timeline)
-        print(f"# kept {directory}", flush=True)
-
-    def close(self):
-        for swarm in self.swarms:
-            swarm.stop()
-        for host in self.hosts:
-            warnings = [line.split("]", 1)[-1].strip()[:160] for line in host.log().splitlines()
-                        if " rooms: " in line and " refused: " not in line]
-            self.problems += [f"{host.name}: {problem}" for problem in host.stop()]
-            if self.problems:
-                self.timeline += [(None, f"{host.name}: {line}") for line in warnings[-10:]]
-        for thing in reversed(self.others):
-            thing.close()
-
-
-class Result:
-    def __init__(self, world, verdict):
-        self.problems, self.verdict, self.timeline = world.problems, verdict, world.timeline
-        publisher = world.publisher
-        refused = sum(status == 503 for status, _ in publisher.refused) if publisher else 0
-        self.line = (f"{world.name}: published {verdict.published}, events {verdict.events}, lost {verdict.count['lost']}, "
-                     f"duplicated {verdict.count['duplicated']}, reordered {verdict.count['reordered']}, gaps {verdict.gaps}, "
-                     f"resets {verdict.resets}, longest silence {verdict.silence:.1f} s (of a client {verdict.worst:.1f} s), "
-                     f"unavailable {publisher.slowest if publisher else 0:.1f} s (503s: {refused}), "
-                     f"slowest answer {publisher.slowest_answer if publisher else 0:.2f} s")
-        further = {"holes": verdict.count["holes"], "forked": len(verdict.forked), "broken": verdict.count["broken"],
-                   "again": verdict.again, "late": verdict.late, "subscribes refused": verdict.unavailable}
-        self.line += "".join(f", {name} {number}" for name, number in further.items() if number)
-        self.line += f", told within {world.told_within:.1f} s" if world.told_within else ""
-
-    def report(self):
-        """What went wrong, for people."""
-        lines = self.problems[:30] + ([f"… and {len(self.problems) - 30} more"] if len(self.problems) > 30 else [])
-        if self.verdict.worst_case:
-            lines.append(f"the longest wait of a client: {self.verdict.worst:.2f} s, {self.verdict.worst_case}")
-        shown = [one for one in self.timeline if one[0]]
-        lines.append("the faults: " + ", ".join(f"{text} {moment:.3f}" for moment, text in shown[:40]))
-        return "\n".join(lines + [text for moment, text in self.timeline if moment is None])
-
-
-def run(fault, seconds=60, clients=2000, seed=1, rate=200, zone=False):
-    """One fault (its name). Returns a Result; nothing is left running."""
-    function = FAULTS[fault]
-    world = World(fault, seconds, clients, seed, rate, zone)
-    try:
-        try:
-            function(world)
-            world.calm(1, 2)
-        except AssertionError as error:
-            world.problem(f"the run: {error}")
-        except Exception as error:      # what Redis itself refused, as a rule
-            world.problem(f"the run: {error!r}")
-        world.settle()
-        verdict = world.judge(function)
-        if os.environ.get("ROOMS_KEEP") and world.publisher:
-            world.save()
-    finally:
-        world.close()
-    return Result(world, verdict)
-
-
-# --- the faults
-
-@fault()
+@fault("", on=("zone", "redis"))
 def calm(world):
     """None: what the rig itself costs."""
-    redis = world.redis()
-    world.begin(redis.url)
+    world.begin_any()
     while world.more():
         world.calm()
 
 
-@fault()
-def restart(world):
+@fault("F9")
+def redis_restart(world):
     """SIGTERM and a new start, with a fsync for every write: nothing is lost, and all know it."""
     redis = world.redis()
     world.begin(redis.url)
@@ -326,8 +31,8 @@ def restart(world):
         world.recovered()
 
 
-@fault()
-def sigkill(world):
+@fault("F10")
+def redis_sigkill(world):
     redis = world.redis()
     world.begin(redis.url)
     while world.more():
@@ -339,8 +44,8 @@ def sigkill(world):
         world.recovered()
 
 
-@fault()
-def sigstop(world):
+@fault("F11")
+def redis_sigstop(world):
     """It stands still, then goes on with everything that was sent to it meanwhile, repeats included."""
     redis = world.redis()
     world.begin(redis.url)
@@ -353,7 +58,7 @@ def sigstop(world):
         world.recovered()
 
 
-@fault()
+@fault("F12")
 def blackhole(world):
     """What is sent either way vanishes while the connections stay up; later also one way only, or at one host."""
     redis = world.redis()
@@ -372,7 +77,7 @@ def blackhole(world):
         world.recovered()
 
 
-@fault()
+@fault("F18", waits=2.5)
 def client_kill_pubsub(world):
     redis = world.redis()
     world.begin(redis.url)
@@ -385,7 +90,7 @@ def client_kill_pubsub(world):
         world.problem("no subscription was there to be killed")
 
 
-@fault()
+@fault("F18")
 def output_buffer(world):
     """Subscriptions that Redis ends because their buffers are full: a flood by somebody else on our own channels; and a
     host that stands still during a burst."""
@@ -420,7 +125,7 @@ def output_buffer(world):
         world.recovered()
 
 
-@fault(told="all", forgets=True)
+@fault("F15", told="all", forgets=True)
 def flushall(world):
     """All is gone: every client is told, soon, and before anything newer."""
     redis = world.redis()
@@ -436,7 +141,7 @@ def flushall(world):
         world.recovered()
 
 
-@fault()
+@fault("F13")
 def one_host_cut(world):
     """One host is cut off: the other one goes on as if nothing were, and the first one fills the hole afterwards."""
     redis = world.redis()
@@ -455,7 +160,7 @@ def one_host_cut(world):
         world.recovered()
 
 
-@fault(told="some", forgets=True)
+@fault("F16", told="some", forgets=True)
 def sentinel_failover(world):
     """Another server becomes master, by order or because the first one dies. Redis may lose what it had acknowledged."""
     first, second = world.redis(name="first"), world.redis(name="second")
@@ -479,7 +184,7 @@ def sentinel_failover(world):
         sentinels.wait_replicas()
 
 
-@fault(told="some", forgets=True)
+@fault("F16", told="some", forgets=True)
 def failover_lost_writes(world):
     """A replica that was cut off becomes master: what was acknowledged meanwhile is gone. Everybody who is past the
     common point is told, also who was away meanwhile and comes back with that position; and nobody else."""
@@ -530,7 +235,7 @@ def failover_lost_writes(world):
         master, replica = replica, master
 
 
-@fault()
+@fault("F19")
 def cluster_migration(world):
     """Slots of rooms in use move between the masters of a cluster, back and forth; half-way there, for a while, keys are
     at either side."""
@@ -553,8 +258,8 @@ def cluster_migration(world):
     world.recovered()
 
 
-@fault(closes=(1000, 1005, 1012))
-def reload(world):
+@fault("F9", closes=(1000, 1005, 1012))
+def restart_and_reload(world):
     """nginx -s reload of one host while Redis restarts: pages come back into a host that has no Redis yet."""
     redis = world.redis()
     world.begin(redis.url)
@@ -576,49 +281,57 @@ def reload(world):
         wait_until(lambda: world.live() == 2 * world.rooms, "all clients to be back", SETTLE)
 
 
-# --- the command
-
-def check_kept(directory):
-    lines = []
-    for path in sorted(glob.glob(os.path.join(directory, "swarm-*.jsonl"))):
-        with open(path, encoding="utf-8") as file:
-            lines += [json.loads(line) for line in file if line.endswith("\n")]
-    verdict = ledger.check(ledger.load(os.path.join(directory, "acknowledged.jsonl")), lines)
-    print("\n".join(verdict.problems()))
-    print(f"published {verdict.published}, events {verdict.events}, gaps {verdict.gaps}, resets {verdict.resets}, " + ", ".join(
-        f"{kind} {verdict.count[kind]}" for kind in verdict.WRONGS))
-    return 1 if verdict.problems() else 0
-
-
-def main():
-    parser = argparse.ArgumentParser(description="Rooms while Redis fails.")
-    parser.add_argument("faults", nargs="*", help="default: all")
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--clients", type=int, default=2000)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--rate", type=float, default=200, help="publications a second")
-    parser.add_argument("--zone", action="store_true", help="one nginx without Redis")
-    parser.add_argument("--verbose", action="store_true", help="the report also of what went well")
-    parser.add_argument("--list", action="store_true", help="the faults")
-    parser.add_argument("--check", metavar="DIR", help="judge kept logs")
-    options = parser.parse_args()
-    if options.check:
-        return check_kept(options.check)
-    if options.list:
-        print("\n".join(FAULTS))
-        return 0
-    unknown = [name for name in options.faults if name not in FAULTS]
-    if unknown:
-        parser.error(f"no such fault: {', '.join(unknown)}; there are {', '.join(FAULTS)}")
-    failed = 0
-    for name in options.faults or list(FAULTS):
-        result = run(name, options.seconds, options.clients, options.seed, options.rate, options.zone)
-        print(result.line, flush=True)
-        failed |= bool(result.problems)
-        if result.problems or options.verbose:
-            print("\n".join("    " + line for line in result.report().splitlines()), flush=True)
-    return failed
+@fault("F14")
+def redis_slow(world):
+    """Each octet to and from Redis takes a tenth of a second longer: answers do, and nothing else happens."""
+    redis = world.redis()
+    proxies = [world.proxy(redis) for _ in range(2)]
+    world.begin(*(proxy.url for proxy in proxies))
+    while world.more():
+        world.calm()
+        world.note("100 ms each way")
+        for proxy in proxies:
+            proxy.delay(100)
+        world.last(world.hold)
+        for proxy in proxies:
+            proxy.delay(0)
+        world.recovered()
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+@fault("F17", told="some", forgets=True)
+def split_brain(world):
+    """Two masters, one nginx at each. With min-replicas-to-write the old one takes nothing once its replica is gone; what it
+    took in the second before is told, when its host comes to the new one."""
+    master = world.redis(name="first", options="min-replicas-to-write 1\nmin-replicas-max-lag 1\nrepl-ping-replica-period 1")
+    replica = world.redis(name="second")
+    line = world.proxy(master)
+    replica.replica_of(master, through=line)
+    proxies = [world.proxy(master) for _ in range(2)]
+    master.wait_synced(replica)
+    world.begin(*(proxy.url for proxy in proxies))
+    while world.more():
+        world.calm()
+        master.wait_synced(replica)
+        world.note("the masters part")
+        line.cut()
+        replica.promote()
+        proxies[1].retarget(replica)
+        world.last(max(world.hold, 3))
+        took = world.publisher.last_ok[0]
+        world.last(1)
+        if world.publisher.last_ok[0] > took and not world.zone:
+            world.problem("both masters take publications")
+        if world.publisher.last_ok[1] <= took and not world.zone:
+            world.problem("the new master takes none")
+        world.note("they are one again")
+        proxies[0].retarget(replica)
+        world.recovered()
+        line.retarget(replica)
+        line.mend()
+        replica.cli("CONFIG", "SET", "min-replicas-max-lag", 1)
+        master.replica_of(replica, through=line)
+        replica.wait_synced(master)
+        replica.cli("CONFIG", "SET", "min-replicas-to-write", 1)
+        master.cli("CONFIG", "SET", "min-replicas-to-write", 0)
+        master, replica = replica, master
+        world.recovered()

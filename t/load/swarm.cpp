@@ -1,10 +1,11 @@
 // A swarm of pages: thousands of WebSockets in one process, each a member of one room, each coming
 // back by position whenever its socket ends, as contract and client do it.
 //
-//   swarm PORT SECRET_FILE FIRST COUNT ROOM_SIZE LOG [FIRST_ROOM]
+//   swarm PORT SECRET_FILE FIRST COUNT ROOM_SIZE LOG [FIRST_ROOM [secure]]
 //
 // Client i (FIRST <= i < FIRST + COUNT) is in session:r<i / ROOM_SIZE>; with FIRST_ROOM in
-// session:r<FIRST_ROOM + (i - FIRST) / ROOM_SIZE>, so that swarms of several hosts can share rooms.
+// session:r<FIRST_ROOM + (i - FIRST) / ROOM_SIZE>, so that swarms of several hosts can share rooms. secure: over TLS,
+// with permessage-deflate.
 //
 // Each thing that happens to a client becomes a JSON line of LOG, `t` being the monotonic clock:
 //   start        joined for the first time: room, epoch, offset
@@ -30,8 +31,11 @@
 #include <unistd.h>
 
 #include <jansson.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+#include <openssl/ssl.h>
+#include <zlib.h>
 
 #include <algorithm>
 #include <chrono>
@@ -44,6 +48,7 @@
 #include <iterator>
 #include <map>
 #include <memory>
+#include <optional>
 #include <queue>
 #include <random>
 #include <set>
@@ -74,7 +79,7 @@ std::string base64url(const std::string& bytes) {
 
 std::string mint(const std::string& secret, const std::string& user) {
     const std::string payload =
-        R"({"sub":")" + user + R"(","exp":)" + std::to_string(time(nullptr) + 86400) + "}";
+        R"({"sub":")" + user + R"(","exp":)" + std::to_string(time(nullptr) + 7 * 86400) + "}";
     const std::string text = base64url(R"({"alg":"HS256","typ":"JWT"})") + "." + base64url(payload);
     unsigned char mac[EVP_MAX_MD_SIZE];
     unsigned size = 0;
@@ -83,11 +88,47 @@ std::string mint(const std::string& secret, const std::string& user) {
     return text + "." + base64url(std::string(reinterpret_cast<char*>(mac), size));
 }
 
+// Messages without context: each is a deflate stream of its own (RFC 7692, section 7.2.2).
+class Inflater {
+public:
+    Inflater() {
+        if (inflateInit2(&stream_, -15) != Z_OK) abort();
+    }
+    ~Inflater() { inflateEnd(&stream_); }
+    Inflater(const Inflater&) = delete;
+    Inflater& operator=(const Inflater&) = delete;
+
+    std::optional<std::string> inflate(std::string octets) {
+        octets.append("\0\0\xff\xff", 4);
+        inflateReset(&stream_);
+        stream_.next_in = reinterpret_cast<unsigned char*>(octets.data());
+        stream_.avail_in = static_cast<unsigned>(octets.size());
+        std::string text;
+        char part[16384];
+        do {
+            stream_.next_out = reinterpret_cast<unsigned char*>(part);
+            stream_.avail_out = sizeof part;
+            const int code = ::inflate(&stream_, Z_SYNC_FLUSH);
+            if (code != Z_OK && code != Z_BUF_ERROR) return std::nullopt;
+            text.append(part, sizeof part - stream_.avail_out);
+        } while (stream_.avail_out == 0);
+        return text;
+    }
+
+private:
+    z_stream stream_{};
+};
+
+struct FreeSsl {
+    void operator()(SSL* ssl) const { SSL_free(ssl); }
+};
+
 struct Client;
 
 // One connection of a client. While a page changes sockets it has two.
 struct Socket {
     int fd = -1;
+    std::unique_ptr<SSL, FreeSsl> tls;  // where the swarm is secure
     Client* client = nullptr;
     std::string in;
     bool upgraded = false;
@@ -114,11 +155,17 @@ struct Client {
 class Swarm {
 public:
     Swarm(int port, const std::string& secret, int first, int count, int room_size, const char* log,
-          int first_room)
-        : log_(fopen(log, "w")), epoll_(epoll_create1(0)), random_(static_cast<unsigned>(first) + 1) {
+          int first_room, bool secure)
+        : log_(fopen(log, "w")),
+          epoll_(epoll_create1(0)),
+          random_(static_cast<unsigned>(first) + 1),
+          tls_(secure ? SSL_CTX_new(TLS_client_method()) : nullptr) {
         address_.sin_family = AF_INET;
         address_.sin_port = htons(static_cast<std::uint16_t>(port));
         address_.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        // An address has 28,000 ports, and each swarm one of its own.
+        source_.sin_family = AF_INET;
+        source_.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + static_cast<unsigned>(first / 10000 % 250));
         clients_.resize(static_cast<std::size_t>(count));
         for (int i = 0; i < count; ++i) {
             Client& client = clients_[static_cast<std::size_t>(i)];
@@ -219,11 +266,19 @@ private:
         socket->deadline = now() + kHandshakeTimeout;
         const int one = 1;
         setsockopt(socket->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+        // The port comes with connect(): the same one may lead to several places.
+        setsockopt(socket->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
+        bind(socket->fd, reinterpret_cast<sockaddr*>(&source_), sizeof source_);
         if (connect(socket->fd, reinterpret_cast<sockaddr*>(&address_), sizeof address_) == -1 &&
             errno != EINPROGRESS) {
             ::close(socket->fd);
             wake(client, 0.2);
             return;
+        }
+        if (tls_ != nullptr) {
+            socket->tls.reset(SSL_new(tls_));
+            SSL_set_fd(socket->tls.get(), socket->fd);
+            SSL_set_connect_state(socket->tls.get());
         }
         ++opening_;
         epoll_event event{};
@@ -238,13 +293,43 @@ private:
             "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
             "Sec-WebSocket-Protocol: rooms.v1, rooms.bearer." +
-            socket.client->token + "\r\n\r\n";
+            socket.client->token + "\r\n" +
+            (tls_ ? "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover\r\n\r\n"
+                  : "\r\n");
         send_all(socket, request);
     }
 
     void send_all(Socket& socket, const std::string& bytes) {
         // Small messages: the kernel takes them whole, or the socket is dead and its end is read soon.
+        if (socket.tls) {
+            SSL_write(socket.tls.get(), bytes.data(), static_cast<int>(bytes.size()));
+            ERR_clear_error();
+            return;
+        }
         [[maybe_unused]] const ssize_t n = ::send(socket.fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    }
+
+    // As recv(); errno is EAGAIN where there is nothing yet.
+    static ssize_t receive(Socket& socket, char* buffer, std::size_t size) {
+        if (!socket.tls) return recv(socket.fd, buffer, size, 0);
+        const int n = SSL_read(socket.tls.get(), buffer, static_cast<int>(size));
+        if (n > 0) return n;
+        const int error = SSL_get_error(socket.tls.get(), n);
+        ERR_clear_error();
+        if (error == SSL_ERROR_ZERO_RETURN) return 0;
+        errno = error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE ? EAGAIN : ECONNRESET;
+        return -1;
+    }
+
+    enum class Greeting { done, on_its_way, failed };
+
+    static Greeting greet(Socket& socket) {
+        const int result = socket.tls ? SSL_do_handshake(socket.tls.get()) : 1;
+        if (result == 1) return Greeting::done;
+        const int error = SSL_get_error(socket.tls.get(), result);
+        ERR_clear_error();
+        return error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE ? Greeting::on_its_way
+                                                                             : Greeting::failed;
     }
 
     void send_frame(Socket& socket, int opcode, const std::string& payload) {
@@ -273,12 +358,18 @@ private:
             sockaddr_in peer{};
             socklen_t length = sizeof peer;
             if (getpeername(socket.fd, reinterpret_cast<sockaddr*>(&peer), &length) == -1) return;
+            const Greeting greeting = greet(socket);
+            if (greeting == Greeting::failed) {
+                tell(*socket.client, "refused", 0, "no TLS");
+                return end(socket);
+            }
+            if (greeting == Greeting::on_its_way) return;
             socket.deadline = -socket.deadline;
             hello(socket);
         }
         char buffer[65536];
         while (true) {
-            const ssize_t n = recv(socket.fd, buffer, sizeof buffer, 0);
+            const ssize_t n = receive(socket, buffer, sizeof buffer);
             if (n > 0) {
                 socket.in.append(buffer, static_cast<std::size_t>(n));
                 continue;
@@ -323,9 +414,15 @@ private:
                 for (int i = 2; i < 10; ++i) size = size << 8 | bytes[i];
             }
             if (have < header + size) break;
-            const std::string payload = socket.in.substr(at + header, size);
+            std::string payload = socket.in.substr(at + header, size);
             const int opcode = bytes[0] & 0x0f;
+            const bool compressed = (bytes[0] & 0x40) != 0;
             at += header + size;
+            if (compressed) {
+                const auto text = inflater_.inflate(std::move(payload));
+                if (!text) tell(*socket.client, "broken", 0, "not deflate");
+                payload = text.value_or("{}");
+            }
             if (!on_frame(socket, opcode, payload)) return false;
         }
         socket.in.erase(0, at);
@@ -526,7 +623,10 @@ private:
     FILE* log_;
     int epoll_;
     sockaddr_in address_{};
+    sockaddr_in source_{};
     std::mt19937 random_;
+    SSL_CTX* tls_;  // null: in the clear
+    Inflater inflater_;
     std::deque<Client> clients_;
     std::priority_queue<Waiting, std::vector<Waiting>, std::greater<>> sleeping_;
     using Asking = std::pair<double, std::pair<Client*, std::uint64_t>>;  // when, whose, on which socket
@@ -547,8 +647,8 @@ private:
 }  // namespace
 
 int main(int argc, char** argv) {
-    if (argc != 7 && argc != 8) {
-        fprintf(stderr, "usage: swarm PORT SECRET_FILE FIRST COUNT ROOM_SIZE LOG [FIRST_ROOM]\n");
+    if (argc < 7 || argc > 9) {
+        fprintf(stderr, "usage: swarm PORT SECRET_FILE FIRST COUNT ROOM_SIZE LOG [FIRST_ROOM [secure]]\n");
         return 2;
     }
     rlimit limit{};
@@ -558,6 +658,6 @@ int main(int argc, char** argv) {
     std::ifstream file(argv[2]);
     const std::string secret((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
     return Swarm(atoi(argv[1]), secret, atoi(argv[3]), atoi(argv[4]), atoi(argv[5]), argv[6],
-                 argc == 8 ? atoi(argv[7]) : -1)
+                 argc > 7 ? atoi(argv[7]) : -1, argc > 8 && strcmp(argv[8], "secure") == 0)
         .run();
 }

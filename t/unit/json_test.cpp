@@ -51,7 +51,23 @@ Verdict jansson_verdict(std::string_view text) {
     }
 }
 
+// An array is the same in one walk as in two.
+void assert_same_elements(std::string_view text) {
+    std::vector<std::string_view> in_one, in_two;
+    const bool good = !rooms::parse_json_array(text, 64, [&](const JsonValue& element) {
+        in_one.push_back(element.raw);
+        return true;
+    });
+    const auto value = parse_json(text, 64);
+    assert_true(good == (value && value->type == JsonType::array));
+    if (!good) return;
+    JsonValue element;
+    for (JsonElements elements(value->raw); elements.next(element);) in_two.push_back(element.raw);
+    assert_true(in_one == in_two);
+}
+
 void assert_same_verdict(std::string_view text) {
+    assert_same_elements(text);
     const Verdict theirs = jansson_verdict(text);
     const bool ours = parse_json(text, 64).ok();
     if (theirs != Verdict::unknown && ours != (theirs == Verdict::valid)) {

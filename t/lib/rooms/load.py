@@ -23,23 +23,24 @@ def build(name):
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not os.path.exists(program) or os.path.getmtime(program) < os.path.getmtime(source):
             subprocess.run(["g++", "-std=c++20", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-o", program + ".new", source,
-                            "-ljansson", "-lcrypto"], check=True)
+                            "-ljansson", "-lssl", "-lcrypto", "-lz"], check=True)
             os.rename(program + ".new", program)
     return program
 
 
 class Swarm:
     """Clients first … first+count-1, each in session:r<its number / room_size>; with first_room the rooms count from
-    there, so that swarms of two hosts can be in the same. The server's `/ws` must let them in by the key in its file
-    `secret`."""
+    there, so that swarms of two hosts can be in the same. secure: over TLS, with deflate. The server's `/ws` must let them
+    in by the key in its file `secret`."""
 
-    def __init__(self, server, first, count, room_size=2, first_room=None):
+    def __init__(self, server, first, count, room_size=2, first_room=-1, secure=False):
         self.log_name = server.path(f"swarm-{first}.jsonl")
         self.first, self.count = first, count
         self.parsed, self.read_to, self.reading = [], 0, threading.Lock()
         self.live = self.received = self.closes = self.gaps = self.resets = self.unavailable = self.away = 0
-        command = [build("swarm"), str(server.port), server.path("secret"), str(first), str(count), str(room_size), self.log_name]
-        self.process = subprocess.Popen(command + ([] if first_room is None else [str(first_room)]),
+        words = [server.tls_port if secure else server.port, server.path("secret"), first, count, room_size, self.log_name,
+                 first_room] + (["secure"] if secure else [])
+        self.process = subprocess.Popen([build("swarm"), *map(str, words)],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=_die_with_parent)
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
@@ -100,11 +101,13 @@ class Publisher(threading.Thread):
     connection is answered with the same publication again, to the next server if there are several."""
 
     def __init__(self, server, rooms, rate=200, after=None, *, lanes=1, seed=1, patience=20 * SCALE, prime=False,
-                 answer_timeout=None):
+                 answer_timeout=None, retried=(503,)):
         """server: one, or a list. after: a publisher that has finished, whose answers are added to. lanes: how many
         publish at once. patience: how long one publication may go without a 200. prime: first one into each room.
-        answer_timeout: a request without any answer for so long is counted and repeated; else it is the end."""
+        answer_timeout: a request without any answer for so long is counted and repeated; else it is the end. retried: statuses
+        that are answered with the same publication again."""
         super().__init__(daemon=True)
+        self.retried = retried
         self.servers, self.answer_timeout = server if isinstance(server, list) else [server], answer_timeout
         self.rooms, self.rate, self.patience, self.seed = rooms, rate, patience, seed
         self.acknowledged = after.acknowledged if after else {}     # room: {offset: id}; the latest, where epochs changed
@@ -198,7 +201,7 @@ class Publisher(threading.Thread):
                     return response.json
                 self.refused.append((response.status, response.text[:200]) if response is not None else (0, failure))
                 self.repeats += 1
-            assert response is None or response.status == 503, f"{name}: {response!r}"
+            assert response is None or response.status in self.retried, f"{name}: {response!r}"
             tries += 1
             assert now < started + self.patience, f"no 200 for {name} in {tries} tries; the last: {response or failure!r}"
             time.sleep(min(0.05, 0.01 * tries))

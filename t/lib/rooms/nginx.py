@@ -202,6 +202,7 @@ class Nginx:
         user = "user root;" if os.geteuid() == 0 else ""
         keep = "".join(f"env {name};" for name in ("LD_PRELOAD", "ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS")) if ASAN else ""
         keep += "".join(f"env {name};" for name in self.env)
+        keep += "env ROOMS_BUG;" if "ROOMS_BUG" in os.environ else ""
         tls = ""
         if self.tls_port:
             tls = (f"listen 127.0.0.1:@TLS_PORT@ ssl {self.tls_options};\n"
