@@ -113,9 +113,8 @@ std::string_view token_reason_text(TokenError::Reason reason) {
         case Reason::exp_out_of_range: return "exp_out_of_range";
         case Reason::bad_issuer: return "bad_issuer";
         case Reason::bad_audience: return "bad_audience";
-        case Reason::internal: return "internal";
     }
-    return "internal";
+    return {};
 }
 
 Result<Claims, TokenError> Claims::read(std::string_view payload, const TokenRules& rules,

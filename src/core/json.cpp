@@ -60,7 +60,8 @@ public:
     Scanner(std::string_view text, std::size_t at)
         : begin_(text.data()), at_(begin_ + at), end_(begin_ + text.size()) {}
 
-    [[nodiscard]] bool value(unsigned max_depth, JsonValue& out);
+    // `outside`: containers around the value that are open already.
+    [[nodiscard]] bool value(unsigned max_depth, JsonValue& out, unsigned outside = 0);
     [[nodiscard]] bool string();
     void space() {
         while (at_ != end_ && is_space(*at_)) ++at_;
@@ -200,7 +201,7 @@ bool Scanner::scalar(JsonType& type) {
     }
 }
 
-bool Scanner::value(unsigned max_depth, JsonValue& out) {
+bool Scanner::value(unsigned max_depth, JsonValue& out, unsigned outside) {
     enum class State { value, first_element, first_name, name, after_value };
 
     space();
@@ -222,7 +223,7 @@ bool Scanner::value(unsigned max_depth, JsonValue& out) {
                 [[fallthrough]];
             case State::value:
                 if (byte == '{' || byte == '[') {
-                    if (depth == max_depth) {
+                    if (depth + outside == max_depth) {
                         return fail("deeper than " + std::to_string(max_depth) + " levels");
                     }
                     if (depth == 0) type = byte == '{' ? JsonType::object : JsonType::array;
@@ -325,7 +326,7 @@ std::optional<JsonError> parse_json_array(std::string_view text, unsigned max_de
     scanner.space();
     for (bool more = !scanner.take(']'); more;) {
         JsonValue element;
-        if (!scanner.value(max_depth - 1, element)) return scanner.take_error();
+        if (!scanner.value(max_depth, element, 1)) return scanner.take_error();
         if (!visit(element)) return std::nullopt;
         scanner.space();
         more = scanner.take(',');

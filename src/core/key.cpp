@@ -160,6 +160,15 @@ std::optional<Error> check_pkey(Algorithm algorithm, EVP_PKEY* pkey) {
     return std::nullopt;
 }
 
+// Says any of OpenSSL's errors. It empties their queue.
+bool memory_was_short() {
+    bool found = false;
+    while (const unsigned long error = ERR_get_error()) {
+        found = found || ERR_GET_REASON(error) == ERR_R_MALLOC_FAILURE;
+    }
+    return found;
+}
+
 // DER of one INTEGER (X.690 section 8.3) from a number of fixed size. Returns its end.
 unsigned char* put_integer(unsigned char* out, std::string_view number) {
     while (number.size() > 1 && number.front() == '\0') number.remove_prefix(1);
@@ -313,7 +322,8 @@ Key::Verdict Key::verify_signature(std::string_view signed_text, std::string_vie
     }
     const int result = EVP_DigestVerify(context.get(), bytes_of(signature), signature.size(),
                                         bytes_of(signed_text), signed_text.size());
-    return result == 1 ? Verdict::good : Verdict::bad;
+    if (result == 1) return Verdict::good;
+    return memory_was_short() ? Verdict::failed : Verdict::bad;
 }
 
 }  // namespace rooms

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <new>
 #include <optional>
 #include <string>
 #include <utility>
@@ -109,7 +110,8 @@ std::optional<TokenError> check_signature(const Segments& segments, const KeySet
     }
     OPENSSL_cleanse(signature->data(), signature->size());
     if (good) return std::nullopt;
-    if (failed) return TokenError{Reason::internal, "OpenSSL failed: out of memory?"};
+    // That says nothing of the token: whoever has it must not be told that it is bad, and stop.
+    if (failed) throw std::bad_alloc();
     return TokenError{Reason::bad_signature, candidates.more
                                                  ? "no \"kid\", and not signed by any of the first " +
                                                        std::to_string(kMaxCandidates) + " keys"

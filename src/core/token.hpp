@@ -19,7 +19,8 @@ namespace rooms {
 inline constexpr std::size_t kMaxToken = 8192;  // bytes; longer ones are refused unread
 
 // `token` may be wiped by the caller afterwards: nothing keeps a view into it. The payload is not
-// even decoded before the signature has been found good.
+// even decoded before the signature has been found good. Throws std::bad_alloc, also where it is OpenSSL that lacks
+// memory: nothing is known of the token then.
 Result<Claims, TokenError> verify_token(std::string_view token, const KeySet& keys, const TokenRules& rules,
                                         std::int64_t now_ms);
 

@@ -42,7 +42,6 @@ struct TokenError {
         exp_out_of_range,  // absurdly far off: milliseconds?
         bad_issuer,
         bad_audience,
-        internal,  // no memory
     };
     Reason reason = Reason::malformed;
     std::string detail;  // a sentence without a final stop

@@ -80,7 +80,10 @@ ngx_int_t worker_init_process(ngx_cycle_t* cycle) {
 
 void worker_exit_process(ngx_cycle_t*) {
     if (the_worker == nullptr) return;
-    the_worker->stop();
+    (void)guarded(ngx_cycle->log, false, [] {
+        the_worker->stop();
+        return true;
+    });
     delete std::exchange(the_worker, nullptr);
 }
 

@@ -1,7 +1,5 @@
 #include "store/redis_broker.hpp"
 
-#include <openssl/evp.h>
-
 #include <algorithm>
 #include <array>
 #include <list>
@@ -11,6 +9,7 @@
 #include "core/reply.hpp"
 #include "store/fault_point.hpp"
 #include "store/redis_approvals.hpp"
+#include "store/sha1.hpp"
 
 namespace rooms {
 namespace {
@@ -22,17 +21,7 @@ constexpr std::uint64_t kJoinMs = 900;  // a subscribe is answered by then
 constexpr std::uint64_t kForeignEveryMs = 60000;
 
 // What makes the body of a repeat the same: 32 hex digits.
-std::string fingerprint_text(std::string_view text) {
-    unsigned char digest[EVP_MAX_MD_SIZE];
-    unsigned size = 0;
-    EVP_Digest(text.data(), text.size(), digest, &size, EVP_sha1(), nullptr);
-    std::string hex(32, '0');
-    for (std::size_t i = 0; i < 16; ++i) {
-        hex[2 * i] = "0123456789abcdef"[digest[i] >> 4];
-        hex[2 * i + 1] = "0123456789abcdef"[digest[i] & 15];
-    }
-    return hex;
-}
+std::string fingerprint_text(std::string_view text) { return std::string(sha1_hex({text}).data(), 32); }
 
 // Of a room's channel; of anything else what no room has.
 std::string_view base_in(std::string_view channel) {

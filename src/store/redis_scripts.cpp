@@ -2,9 +2,9 @@
 // very same bytes, and EVALSHA finds them under the same name.
 #include "store/redis_scripts.hpp"
 
-#include <openssl/evp.h>
-
 #include <array>
+
+#include "store/sha1.hpp"
 
 // `before`: directives of the assembler for what stands before the file.
 #define ROOMS_EMBED(name, before)                                                                     \
@@ -35,21 +35,6 @@ ROOMS_EMBED(approval, ROOMS_PUBLISH_FUNCTION);
 ROOMS_EMBED(approval_index, "");
 
 namespace rooms {
-namespace {
-
-std::array<char, 41> sha1_hex(std::string_view text) {
-    unsigned char digest[EVP_MAX_MD_SIZE];
-    unsigned size = 0;
-    EVP_Digest(text.data(), text.size(), digest, &size, EVP_sha1(), nullptr);
-    std::array<char, 41> hex{};
-    for (unsigned i = 0; i < 20; ++i) {
-        hex[2 * i] = "0123456789abcdef"[digest[i] >> 4];
-        hex[2 * i + 1] = "0123456789abcdef"[digest[i] & 15];
-    }
-    return hex;
-}
-
-}  // namespace
 
 std::string_view script_text(Script script) {
     const auto between = [](const char* begin, const char* end) {
@@ -69,10 +54,10 @@ std::string_view script_text(Script script) {
 
 std::string_view script_sha(Script script) {
     // Plain data, filled at the first use: it owns nothing that would have to be destroyed.
-    static std::array<std::array<char, 41>, kScripts> known{};
-    auto& hex = known[static_cast<std::size_t>(script)];
-    if (hex[0] == '\0') hex = sha1_hex(script_text(script));
-    return {hex.data(), 40};
+    static std::array<Sha1Hex, kScripts> known{};
+    Sha1Hex& hex = known[static_cast<std::size_t>(script)];
+    if (hex[0] == '\0') hex = sha1_hex({script_text(script)});
+    return {hex.data(), hex.size()};
 }
 
 }  // namespace rooms

@@ -392,12 +392,12 @@ void S27_a_mac_that_differs_anywhere_is_refused(void**) {
 
 void S28_a_reason_has_a_name_and_no_bytes_of_the_token(void**) {
     std::vector<std::string> names;
-    for (int reason = 0; reason <= static_cast<int>(Reason::internal); ++reason) {
+    for (int reason = 0; reason <= static_cast<int>(Reason::bad_audience); ++reason) {
         names.emplace_back(rooms::token_reason_text(static_cast<Reason>(reason)));
     }
     std::sort(names.begin(), names.end());
     assert_true(std::unique(names.begin(), names.end()) == names.end());
-    assert_int_equal(names.size(), 14);
+    assert_int_equal(names.size(), 13);
     // Every claim that is refused for its content, with a content that would show.
     const std::string mark = "SHOWS-IN-THE-LOG";
     for (const auto& payload :
@@ -507,19 +507,27 @@ void no_allocation_of_the_libraries_that_fails_opens_the_door(void**) {
         bad[bad.size() - 10] = bad[bad.size() - 10] == 'A' ? 'B' : 'A';
         bool accepted = false;
         const int failures = every_c_allocation_fails([&] {
-            const auto claims = verify_token(good, keys, TokenRules(), kNow);
-            accepted = claims.ok();
-            if (accepted) assert_string_equal(claims->user_id().c_str(), "u1");
-            if (!accepted) {
-                const Reason reason = claims.error().reason;
-                assert_true(reason == Reason::internal || reason == Reason::bad_signature ||
-                            reason == Reason::bad_payload);
+            accepted = false;
+            try {
+                const auto claims = verify_token(good, keys, TokenRules(), kNow);
+                accepted = claims.ok();
+                if (accepted) assert_string_equal(claims->user_id().c_str(), "u1");
+                // A page that is told so would stop. Of public keys OpenSSL does not always say what it lacked.
+                if (!accepted) {
+                    assert_true(algorithm != Algorithm::hs256 &&
+                                claims.error().reason == Reason::bad_signature);
+                }
+            } catch (const std::bad_alloc&) {
             }
         });
         assert_true(failures > 2);
         assert_true(accepted);
-        (void)every_c_allocation_fails(
-            [&] { assert_false(verify_token(bad, keys, TokenRules(), kNow).ok()); });
+        (void)every_c_allocation_fails([&] {
+            try {
+                assert_false(verify_token(bad, keys, TokenRules(), kNow).ok());
+            } catch (const std::bad_alloc&) {
+            }
+        });
         assert_accepted(good, keys);
     }
 }
