@@ -99,9 +99,9 @@ public:
     virtual void subscribe(Room& room, std::string_view user, std::optional<Position> since,
                            SubscribeDone done) = 0;
     // Takes back one successful subscribe.
-    virtual void unsubscribe(Room& room, std::string_view user) = 0;
+    virtual void unsubscribe(Room& room, std::string_view user) noexcept = 0;
     // The process has no use for the room any more; `room` is destroyed after the call.
-    virtual void release(Room& room) = 0;
+    virtual void release(Room& room) noexcept = 0;
 
     virtual void presence(std::string_view room, PresenceDone done) = 0;
 

@@ -157,6 +157,9 @@ private:
     void on_answer(const std::shared_ptr<Waiting>& waiting, Lookup::Answer answer);
     void go_on(const std::shared_ptr<Waiting>& waiting);
     void on_subscribed(Waiting& waiting, const SubscribeAnswer& answer);
+    void greet(Client& client, Room& target, const Waiting& waiting, const SubscribeAnswer& answer);
+    template <typename Tell>
+    void tell(Client& client, Tell&& what);
     void fail(Waiting& waiting, ErrorCode code, std::string_view message, bool retryable);
     std::shared_ptr<Waiting> take(Waiting& waiting);
     void show_presence(Client& client, std::string_view room, std::string_view ref);

@@ -1,5 +1,6 @@
 // The door of the Hub: who may enter a room, on whose word, and how long that holds.
 #include <algorithm>
+#include <new>
 #include <utility>
 
 #include "core/hub_waiting.hpp"
@@ -12,6 +13,16 @@ namespace {
 constexpr std::string_view kUndecided = "Whether you may enter is not known now";
 
 }  // namespace
+
+// What a client is told turns after it asked, or its end: one that got half of it would wait, or miss the rest.
+template <typename Tell>
+void Hub::tell(Client& client, Tell&& what) {
+    try {
+        std::forward<Tell>(what)();
+    } catch (const std::bad_alloc&) {
+        transport_.close(client, CloseCode::internal_error, "out of memory");
+    }
+}
 
 // The rooms that a client is in or on its way into, `but` left out.
 std::size_t Hub::rooms_of(Client& client, const Room& but) {
@@ -97,12 +108,14 @@ std::shared_ptr<Hub::Waiting> Hub::take(Waiting& waiting) {
 // It does not enter. Nobody is told where it has been told before, or has gone.
 void Hub::fail(Waiting& waiting, ErrorCode code, std::string_view message, bool retryable) {
     const std::shared_ptr<Waiting> keep = take(waiting);
-    Client* const client = find(waiting.handle, waiting.client_id);
-    const std::string name = waiting.room->name;
-    if (client != nullptr && !waiting.cancelled) refuse(*client, code, name, message, retryable, waiting.ref);
+    const std::string& name = waiting.room->name;
+    if (Client* const client = find(waiting.handle, waiting.client_id)) {
+        tell(*client, [&] {
+            if (!waiting.cancelled) refuse(*client, code, name, message, retryable, waiting.ref);
+            for (const std::string& ref : waiting.leaves) reply(*client, encode_unsubscribed(name, ref));
+        });
+    }
     release_if_empty(*waiting.room);
-    if (client == nullptr) return;
-    for (const std::string& ref : waiting.leaves) reply(*client, encode_unsubscribed(name, ref));
 }
 
 void Hub::on_subscribed(Waiting& waiting, const SubscribeAnswer& answer) {
@@ -113,34 +126,46 @@ void Hub::on_subscribed(Waiting& waiting, const SubscribeAnswer& answer) {
         return fail(waiting, answer.full ? ErrorCode::limit : ErrorCode::unavailable, answer.reason, true);
     }
     const std::shared_ptr<Waiting> keep = take(waiting);
-    if (membership(*client, target) != nullptr) {
-        catch_up(*client, target);                  // its position will include it
-        broker_.unsubscribe(target, waiting.user);  // it was one already, and stays one
-    } else {
-        // Who joins now must not get what waits for the members of before: its position includes it.
-        seal(target);
-        enter(*client, target);
-    }
+    bool entered = false;
+    tell(*client, [&] {
+        if (membership(*client, target) != nullptr) {
+            broker_.unsubscribe(target, waiting.user);  // it was one already, and stays one
+            entered = true;
+            catch_up(*client, target);  // its position will include it
+        } else {
+            // Who joins now must not get what waits for the members of before: its position includes it.
+            seal(target);
+            enter(*client, target);
+            entered = true;
+        }
+        greet(*client, target, waiting, answer);
+    });
+    if (entered) return;
+    broker_.unsubscribe(target, waiting.user);
+    release_if_empty(target);
+}
 
+// It is in.
+void Hub::greet(Client& client, Room& target, const Waiting& waiting, const SubscribeAnswer& answer) {
     Subscribed subscribed;
     subscribed.room = target.name;
     subscribed.epoch = target.cursor.epoch;
     subscribed.offset = target.cursor.offset;
     if (waiting.since) subscribed.recovered = answer.recovered;
     subscribed.now_ms = now_.wall_ms;
-    reply(*client, encode_subscribed(subscribed, waiting.ref));
+    reply(client, encode_subscribed(subscribed, waiting.ref));
     for (const Payload& frame : answer.missed) {
-        ++client->messages_out;
-        client->bytes_out += frame.size();
-        transport_.send(*client, frame);
+        ++client.messages_out;
+        client.bytes_out += frame.size();
+        transport_.send(client, frame);
     }
     if (waiting.leaves.empty()) {
-        if (waiting.tokens != client->tokens) recheck(*client, target);
+        if (waiting.tokens != client.tokens) recheck(client, target);
         return;
     }
     const std::string name = target.name;
-    leave(*client, target);  // the room may be gone
-    for (const std::string& ref : waiting.leaves) reply(*client, encode_unsubscribed(name, ref));
+    leave(client, target);  // the room may be gone
+    for (const std::string& ref : waiting.leaves) reply(client, encode_unsubscribed(name, ref));
 }
 
 void Hub::unsubscribe(Client& client, std::string_view name, std::string_view ref) {
@@ -228,7 +253,7 @@ void Hub::recheck(Client& client, Room& room) {
             Client* const member = find(handle, id);
             const auto found = rooms_.find(name);
             if (answer == Lookup::Answer::yes || member == nullptr || member->tokens != tokens) return;
-            if (found != rooms_.end()) expel(*member, *found->second, answer);
+            if (found != rooms_.end()) tell(*member, [&] { expel(*member, *found->second, answer); });
         });
 }
 
@@ -258,9 +283,11 @@ void Hub::presence(Client& client, std::string_view name, std::string_view ref) 
                                 ref = std::string(ref)](Lookup::Answer answer) {
                                    Client* const asker = find(handle, id);
                                    if (asker == nullptr) return;
-                                   if (answer != Lookup::Answer::yes)
-                                       return refuse_entry(*asker, answer, name, ref);
-                                   show_presence(*asker, name, ref);
+                                   tell(*asker, [&] {
+                                       if (answer != Lookup::Answer::yes)
+                                           return refuse_entry(*asker, answer, name, ref);
+                                       show_presence(*asker, name, ref);
+                                   });
                                });
 }
 
@@ -269,14 +296,16 @@ void Hub::show_presence(Client& client, std::string_view name, std::string_view 
                             ref = std::string(ref)](const PresenceAnswer& answer) {
         Client* asker = find(handle, id);
         if (asker == nullptr) return;
-        if (!answer.ok) {
-            refuse(*asker, ErrorCode::unavailable, name, "Presence is not known now", true, ref);
-            return;
-        }
-        std::vector<PresenceEntry> users;
-        users.reserve(answer.users.size());
-        for (const PresenceUser& user : answer.users) users.push_back({user.id, user.connections});
-        reply(*asker, encode_presence(name, users, answer.connections, ref));
+        tell(*asker, [&] {
+            if (!answer.ok) {
+                refuse(*asker, ErrorCode::unavailable, name, "Presence is not known now", true, ref);
+                return;
+            }
+            std::vector<PresenceEntry> users;
+            users.reserve(answer.users.size());
+            for (const PresenceUser& user : answer.users) users.push_back({user.id, user.connections});
+            reply(*asker, encode_presence(name, users, answer.connections, ref));
+        });
     });
 }
 

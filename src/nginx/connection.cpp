@@ -111,10 +111,14 @@ void Connection::queue(Payload frame, std::size_t offset) noexcept {
     worker_.touch(*this);
 }
 
-void Connection::reply(Payload frame) {
+void Connection::reply(Payload frame) noexcept {
     if (state_ != State::open || close_with_ != 0 || broken_) return;
     replies_ += static_cast<std::uint32_t>(frame.size());
-    outbox_.push(std::move(frame));
+    try {
+        outbox_.push(std::move(frame));
+    } catch (const std::bad_alloc&) {
+        broken_ = true;  // what comes next would follow a hole
+    }
     worker_.update_lane(*this);
     worker_.touch(*this);
 }

@@ -56,7 +56,7 @@ public:
     // Fan-out: what is behind `offset` waits for the socket. More than rooms_send_queue: 4101.
     void queue(Payload frame, std::size_t offset) noexcept;
     // An answer: not held against the limit, for reading pauses while answers wait.
-    void reply(Payload frame);
+    void reply(Payload frame) noexcept;
     // Ends at the next settle(): the code goes out after what is queued.
     void close_later(CloseCode code, const char* reason);
     // The socket is dead, nothing more can be sent.

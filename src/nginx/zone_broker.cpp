@@ -206,12 +206,12 @@ void ZoneBroker::subscribe(Room& room, std::string_view user, std::optional<Posi
     done(answer);
 }
 
-void ZoneBroker::unsubscribe(Room& room, std::string_view user) {
+void ZoneBroker::unsubscribe(Room& room, std::string_view user) noexcept {
     zone_.leave(slot_, room.name, user);
     sweep();
 }
 
-void ZoneBroker::release(Room& room) {
+void ZoneBroker::release(Room& room) noexcept {
     if (room_at(room.broker_index) == &room) rooms_[room.broker_index] = nullptr;
 }
 

@@ -28,8 +28,8 @@ public:
     void forget(std::string_view room, std::string_view key) override { zone_.forget(room, key); }
     void subscribe(Room& room, std::string_view user, std::optional<Position> since,
                    SubscribeDone done) override;
-    void unsubscribe(Room& room, std::string_view user) override;
-    void release(Room& room) override;
+    void unsubscribe(Room& room, std::string_view user) noexcept override;
+    void release(Room& room) noexcept override;
     void presence(std::string_view room, PresenceDone done) override;
 
     void start() override { end_turn(); }

@@ -241,6 +241,7 @@ RedisBroker::RoomPtr RedisBroker::room_of(Room& room) {
     auto made = std::make_shared<RedisRoom>(room, base_of(room.name));
     if (free_indexes_.empty()) {
         by_index_.push_back(nullptr);
+        free_indexes_.reserve(by_index_.size());
         free_indexes_.push_back(static_cast<std::uint32_t>(by_index_.size() - 1));
     }
     made->remember(witness_.take(made->base));
@@ -270,27 +271,46 @@ void RedisBroker::subscribe(Room& hub_room, std::string_view user, std::optional
     pump(room);
 }
 
-void RedisBroker::unsubscribe(Room& hub_room, std::string_view user) {
+void RedisBroker::unsubscribe(Room& hub_room, std::string_view user) noexcept {
     zone_.leave(slot_, hub_room.name, user);
     RedisRoom* room = at(hub_room);
     if (room == nullptr || !room->members_known) return;
-    --room->changes.emplace(user, 0).first->second;
-    pump_later(rooms_.at(room->base));
+    try {
+        --room->changes.emplace(user, 0).first->second;
+        pump_later(rooms_.at(room->base));
+    } catch (const std::bad_alloc&) {
+        begin_anew(room->node);
+    }
 }
 
-void RedisBroker::release(Room& hub_room) {
+void RedisBroker::release(Room& hub_room) noexcept {
     RedisRoom* const known = at(hub_room);
     if (known == nullptr) return;
     const RoomPtr room = rooms_.at(known->base);
-    const RedisClaim claim = room->claim();
-    if (!claim.epoch.empty() && claim.offset != 0) witness_.note(room->base, claim);
-    if (room->asked && room->node != nullptr) room->node->unsubscribe(room->channel);
+    RedisNode* const node = room->node;
     const bool told = room->members_known || room->syncing;
+    try {
+        const RedisClaim claim = room->claim();
+        if (!claim.epoch.empty() && claim.offset != 0) witness_.note(room->base, claim);
+        if (room->asked && node != nullptr) node->unsubscribe(room->channel);
+    } catch (const std::bad_alloc&) {
+        begin_anew(node);
+    }
     rooms_.erase(room->base);
     by_index_[room->index] = nullptr;
-    free_indexes_.push_back(room->index);
+    free_indexes_.push_back(room->index);  // it has its place, since room_of()
     room->room = nullptr;
-    if (told) forget_members(room->base);
+    try {
+        if (told) forget_members(room->base);
+    } catch (const std::bad_alloc&) {
+        begin_anew(node);
+    }
+}
+
+// Redis was to be told something, and there was no memory for it: this worker gets another name there, under which it
+// has told nothing, and whose rooms it asks for anew.
+void RedisBroker::begin_anew(RedisNode* node) {
+    if (node != nullptr) node->restart("out of memory");
 }
 
 // The room has no members here. Goes behind whatever is under way for it. On a server that cannot be

@@ -55,8 +55,8 @@ public:
     void publish(std::span<const PublishRequest> batch, PublishDone done) override;
     void subscribe(Room& room, std::string_view user, std::optional<Position> since,
                    SubscribeDone done) override;
-    void unsubscribe(Room& room, std::string_view user) override;
-    void release(Room& room) override;
+    void unsubscribe(Room& room, std::string_view user) noexcept override;
+    void release(Room& room) noexcept override;
     void presence(std::string_view room, PresenceDone done) override;
 
     // Approvals on the same servers, in the same rooms. To be destroyed before the broker. `polls`: in one
@@ -98,6 +98,7 @@ private:
     void answer_joiners(const RoomPtr& room, const RedisSync& sync);
     void refuse(const RoomPtr& room, std::vector<RedisRoom::Joiner> joiners, std::string_view why);
     void forget_members(const std::string& base);
+    static void begin_anew(RedisNode* node);
     void pump_all(RedisNode& node);
     struct Batch;
     struct Publication {

@@ -25,6 +25,7 @@
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -651,6 +652,7 @@ int main(int argc, char** argv) {
         fprintf(stderr, "usage: swarm PORT SECRET_FILE FIRST COUNT ROOM_SIZE LOG [FIRST_ROOM [secure]]\n");
         return 2;
     }
+    signal(SIGPIPE, SIG_IGN);  // OpenSSL writes without MSG_NOSIGNAL
     rlimit limit{};
     getrlimit(RLIMIT_NOFILE, &limit);
     limit.rlim_cur = limit.rlim_max;

@@ -68,12 +68,12 @@ public:
             answer();
         }
     }
-    void unsubscribe(Room& room, std::string_view user) override {
+    void unsubscribe(Room& room, std::string_view user) noexcept override {
         State& state = rooms[room.name];
         assert_true(state.users[std::string(user)] > 0);
         if (--state.users[std::string(user)] == 0) state.users.erase(std::string(user));
     }
-    void release(Room& room) override {
+    void release(Room& room) noexcept override {
         ++released;
         rooms[room.name].room = nullptr;
     }
