@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include <openssl/err.h>
 #include <openssl/evp.h>
 
 #include "core/ascii.hpp"
@@ -73,8 +74,10 @@ HandshakeResult accept(std::string_view key) {
     text += "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned size = 0;
-    if (EVP_Digest(text.data(), text.size(), digest, &size, sha1(), nullptr) != 1)
+    if (EVP_Digest(text.data(), text.size(), digest, &size, sha1(), nullptr) != 1) {
+        ERR_clear_error();  // nginx would take it for one of its own
         return refuse(500, "SHA-1 is not to be had");
+    }
     HandshakeResult result;
     result.status = 101;
     base64_encode({reinterpret_cast<const char*>(digest), size}).copy(result.accept, sizeof result.accept);

@@ -160,7 +160,7 @@ def memory_short(world):
     memory = Memory(world.directory())
     world.begin_any(env=memory.env, retried=(500, 503))
     for host in world.hosts:
-        host.allow(r"\[(emerg|alert|crit)\].*((malloc|memalign|calloc)\(|Cannot allocate memory|out of memory|SSL_\w+\(\) failed)")
+        host.allow(r"\[(emerg|alert|crit)\].*((malloc|memalign|calloc)\(|Cannot allocate memory|out of memory|SSL_\w+\(\) failed|stale global SSL error)")
     workers = {host: host.workers() for host in world.hosts}
     while world.more():
         world.note("memory is short")

@@ -66,7 +66,7 @@ class World:
         locations = LOCATIONS.replace("@COMPRESSION@", "rooms_compression on min=64;" if self.secure else "")
         for number, url in enumerate(urls[:1] if self.zone else urls):
             redis = "" if self.zone else f"rooms_redis {url} prefix=rooms;"
-            self.hosts.append(Nginx(locations, main="worker_rlimit_nofile 20000; worker_rlimit_core 900m; working_directory @DIR@;", events="worker_connections 9000;",
+            self.hosts.append(Nginx(locations, main="worker_rlimit_nofile 20000;", events="worker_connections 9000;",
                                     http=HTTP + redis, files={"secret": jwt.SECRET}, name=f"host{number}", daemon=daemon,
                                     tls=self.secure, env=env))
         for number in range(2):
