@@ -13,7 +13,7 @@ namespace rooms {
 namespace {
 
 constexpr std::string_view kDefaultArgument = "token";
-constexpr std::int64_t kDayMs = 24 * 3600 * 1000;
+constexpr std::int64_t kWeekMs = 7LL * 24 * 3600 * 1000;
 
 // Its address marks the state among the pool's cleanups.
 void destroy_state(void* data) { static_cast<RequestState*>(data)->~RequestState(); }
@@ -92,7 +92,7 @@ TokenVerdict judge(ngx_http_request_t* r, const LocationConf& conf, RequestState
     if (handshake.token.empty()) {
         state.verdict = TokenVerdict::absent;
     } else {
-        const std::int64_t now = wall_ms() - (has_bug("accept_expired") ? kDayMs : 0);
+        const std::int64_t now = wall_ms() - (has_bug("accept_expired") ? kWeekMs : 0);
         auto claims = verify_token(handshake.token, *conf.keys, conf.token, now);
         if (claims) {
             state.verdict = TokenVerdict::accepted;

@@ -98,7 +98,7 @@ inline constexpr std::string_view kFaultPoints[] = {
 
 inline constexpr std::string_view kBugs[] = {
     "skip_resubscribe",  // one room is forgotten where a subscription is made anew
-    "accept_expired",    // a token is good for a day too long
+    "accept_expired",    // a token is good for a week too long
     "drop_outbox_row",   // one row in a hundred is deleted without having been published
 };
 
