@@ -144,7 +144,7 @@ class Nginx:
     regexes of [alert]/[crit]/[emerg] lines that this test causes on purpose."""
 
     def __init__(self, locations="", server="", http="", events="", main="", conf=None, files=None, workers=2,
-                 tls=False, tls_options="", expect=(), name="nginx", start=True, env=None, module=True, daemon=False):
+                 tls=False, tls_options="", listen_options="", expect=(), name="nginx", start=True, env=None, module=True, daemon=False):
         self.name = name
         self.module = module        # False: a plain nginx, e.g. a proxy in front
         self.daemon = daemon        # needed for upgrade_binary(): nginx ignores USR2 while its parent is the same
@@ -157,6 +157,7 @@ class Nginx:
         self.pieces = dict(locations=locations, server=server, http=http, events=events, main=main)
         self.workers_wanted = workers
         self.tls_options = tls_options
+        self.listen_options = listen_options    # of the port without TLS
         self.whole = conf
         self.expected = [re.compile(pattern) for pattern in expect]
         self.env = dict(env or {})
@@ -231,7 +232,7 @@ http {{
     {part['http']}
     {broker}
     server {{
-        listen 127.0.0.1:@PORT@;
+        listen 127.0.0.1:@PORT@ {self.listen_options};
         listen unix:@SOCK@;
         {tls}
         server_name localhost;
