@@ -54,7 +54,7 @@ def storm(sockets=20000, workers=2, secure=False):
     """Returns (figures, problems)."""
     problems = []
     server = Nginx(LOCATIONS.replace("@COMPRESSION@", "rooms_compression on min=64;" if secure else ""), workers=workers, tls=secure,
-                   listen_options="backlog=4096", tls_options="backlog=4096",
+                   listen_options="backlog=4096 reuseport", tls_options="backlog=4096 reuseport",
                    main="worker_rlimit_nofile 20000;", events="worker_connections 19000;", files={"secret": jwt.SECRET},
                    http=f"rooms_zone rooms:{max(32, sockets // 400)}m; rooms_history session:* size=500 ttl=30m; access_log off; "
                         "keepalive_requests 1000000;")
