@@ -201,14 +201,20 @@ SECONDS ?= 60
 FUZZ := build/fuzz
 FUZZ_TARGETS := $(patsubst t/fuzz/%_fuzz.cpp,%,$(sort $(wildcard t/fuzz/*_fuzz.cpp)))
 FUZZ_PROGRAMS = $(FUZZ_TARGETS:%=$(UNIT)/%_fuzz)
+FUZZ_LIBS := -ljwt -lcrypto -ljansson -lz -lhiredis -lpq -lpthread
 
 .PHONY: fuzz fuzz-replay fuzz-build fuzz-programs replay-programs
-fuzz: fuzz-build ## each parser for SECONDS; finds go to build/fuzz/corpus
+fuzz: fuzz-build oracle-build t/node_modules/.package-lock.json ## each parser for SECONDS; finds go to build/fuzz/corpus
 	@for name in $(FUZZ_TARGETS); do \
 		echo "fuzz $$name: $(SECONDS) s"; \
 		mkdir -p $(FUZZ)/corpus/$$name t/fuzz/corpus/$$name; \
 		$(NICE) $(FUZZ)/$${name}_fuzz -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=2048 -print_final_stats=0 \
 			-verbosity=0 -artifact_prefix=$(FUZZ)/$$name- $(FUZZ)/corpus/$$name t/fuzz/corpus/$$name; \
+	done
+	@echo "fuzz tokens beside jose and libjwt: $(SECONDS) s"
+	@end=$$(($$(date +%s) + $(SECONDS))); \
+	while [ $$(date +%s) -lt $$end ]; do \
+		$(NICE) $(call token_verdicts,$$(date +%N),20000) >$(FUZZ)/tokens.log || { cat $(FUZZ)/tokens.log; exit 1; }; \
 	done
 
 fuzz-replay: ## the corpora in t/fuzz/corpus once
@@ -225,7 +231,7 @@ $(UNIT)/replay.o: t/fuzz/replay.cpp | $(UNIT)/std.hpp.gch
 	@$(CXX) $(CXXFLAGS_ALL) $(UNIT_FLAGS) -c -o $@ $<
 
 $(UNIT)/%_replay: $(UNIT)/%_fuzz.o $(UNIT)/replay.o $(UNIT)/librooms.a
-	@$(CXX) $(UNIT_FLAGS) -o $@ $^ -lcrypto -ljansson -lz -lhiredis -lpq -lpthread
+	@$(CXX) $(UNIT_FLAGS) -o $@ $^ $(FUZZ_LIBS)
 
 fuzz-build:
 	@mkdir -p build && flock $(FUZZ).lock $(SUBMAKE) fuzz-programs UNIT=$(FUZZ) CXX=$(CLANGXX) \
@@ -239,21 +245,25 @@ $(UNIT)/%_fuzz.o: t/fuzz/%_fuzz.cpp | $(UNIT)/std.hpp.gch
 	@$(CXX) $(CXXFLAGS_ALL) $(UNIT_FLAGS) -c -o $@ $<
 
 $(UNIT)/%_fuzz: $(UNIT)/%_fuzz.o $(UNIT)/librooms.a
-	@$(CXX) $(UNIT_FLAGS) -fsanitize=fuzzer -o $@ $^ -lcrypto -ljansson -lz -lhiredis -lpq -lpthread
+	@$(CXX) $(UNIT_FLAGS) -fsanitize=fuzzer -o $@ $^ $(FUZZ_LIBS)
 
-# --- libjwt beside the verifier: what it mints we accept, what it lets through we do not --------
+# --- libjwt beside the verifier: what it mints we accept, what it lets through we do not; and both beside jose ----
 
-.PHONY: oracle oracle-build oracle-program
-oracle: oracle-build ## libjwt's answers compared with the verifier's
+# $(call token_verdicts,SEED,COUNT)
+token_verdicts = $(UNIT)/token_cases $(1) $(2) | node t/oracle/token_verdicts.mjs
+
+.PHONY: oracle oracle-build oracle-programs
+oracle: oracle-build t/node_modules/.package-lock.json ## libjwt's and jose's answers compared with the verifier's
 	@$(UNIT)/oracle
+	@$(call token_verdicts,1,5000)
 
 oracle-build:
-	@mkdir -p build && flock $(UNIT).lock $(SUBMAKE) oracle-program UNIT=$(UNIT) UNIT_FLAGS='$(UNIT_FLAGS)'
+	@mkdir -p build && flock $(UNIT).lock $(SUBMAKE) oracle-programs UNIT=$(UNIT) UNIT_FLAGS='$(UNIT_FLAGS)'
 
-oracle-program: $(UNIT)/oracle
-$(UNIT)/oracle: t/oracle/oracle.cpp $(UNIT)/librooms.a | $(UNIT)/std.hpp.gch
+oracle-programs: $(UNIT)/oracle $(UNIT)/token_cases
+$(UNIT)/oracle $(UNIT)/token_cases: $(UNIT)/%: t/oracle/%.cpp $(UNIT)/librooms.a | $(UNIT)/std.hpp.gch
 	@echo "  $(CXX) $@"
-	@$(CXX) $(CXXFLAGS_ALL) -MF $@.d $(UNIT_FLAGS) -o $@ $(filter %.cpp %.a,$^) -ljwt -lcrypto -ljansson -lz -lhiredis -lpq -lpthread
+	@$(CXX) $(CXXFLAGS_ALL) -MF $@.d $(UNIT_FLAGS) -o $@ $(filter %.cpp %.a,$^) $(FUZZ_LIBS)
 
 # --- crowds of clients, for the load tests --------------------------------------------------------
 
@@ -338,7 +348,7 @@ $(DEMO): $(wildcard client/src/*.ts client/demo/src/* client/demo/server/*.mjs) 
 
 # --- what no test sees --------------------------------------------------------------------------
 
-FORMATTED = $(SOURCES) $(HEADERS) $(wildcard t/unit/*.hpp t/unit/*.cpp t/fuzz/*.cpp t/oracle/*.cpp t/pg/*.cpp bench/*.cpp)
+FORMATTED = $(SOURCES) $(HEADERS) $(wildcard t/unit/*.hpp t/unit/*.cpp t/fuzz/*.hpp t/fuzz/*.cpp t/oracle/*.hpp t/oracle/*.cpp t/pg/*.cpp bench/*.cpp)
 
 .PHONY: check check-layers check-conformance check-faults check-docs check-directives check-warnings fmt fmt-check
 check: check-layers fmt-check check-docs check-directives check-conformance check-faults check-warnings ## the house rules

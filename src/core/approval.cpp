@@ -160,7 +160,7 @@ std::optional<std::int64_t> parse_duration_ms(std::string_view text) {
     std::int64_t sum = 0;
     std::size_t next = 0;  // units come from the largest to the smallest, each once
     while (!text.empty()) {
-        std::uint32_t count = 0;
+        std::uint64_t count = 0;
         const auto [end, fault] = std::from_chars(text.data(), text.data() + text.size(), count);
         if (fault != std::errc()) return std::nullopt;
         text.remove_prefix(static_cast<std::size_t>(end - text.data()));
@@ -169,8 +169,9 @@ std::optional<std::int64_t> parse_duration_ms(std::string_view text) {
         const std::string_view unit = length == 0 ? "s" : text.substr(0, length);
         while (next < std::size(kUnits) && kUnits[next].unit != unit) ++next;
         if (next == std::size(kUnits)) return std::nullopt;
-        sum += std::int64_t{count} * kUnits[next++].ms;
-        if (sum > kMaxApprovalMs) return std::nullopt;
+        const std::int64_t unit_ms = kUnits[next++].ms;
+        if (count > static_cast<std::uint64_t>((kMaxApprovalMs - sum) / unit_ms)) return std::nullopt;
+        sum += static_cast<std::int64_t>(count) * unit_ms;
         text.remove_prefix(length);
         text.remove_prefix(std::min(text.find_first_not_of(' '), text.size()));
     }

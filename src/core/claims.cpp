@@ -168,14 +168,17 @@ const JsonMember* Claims::find(std::string_view name) const {
 }
 
 std::optional<TokenError> Claims::check_times(const TokenRules& rules, std::int64_t now_ms) {
-    const JsonMember* const exp = find("exp");
-    const JsonMember* const nbf = find("nbf");
-    const JsonMember* const iat = find("iat");
-    for (const auto& [value, name] : {std::pair{exp, "exp"}, {nbf, "nbf"}, {iat, "iat"}}) {
-        if (value && value->type != JsonType::number) {
+    // RFC 7519 section 4.1 has them left out or numbers: null is neither.
+    for (const JsonMember& member : members_) {
+        const std::string_view name = member.name();
+        const bool is_time = name == "exp" || name == "nbf" || name == "iat";
+        if (is_time && member.type != JsonType::number) {
             return TokenError{Reason::bad_payload, quoted(name) + " is not a number"};
         }
     }
+    const JsonMember* const exp = find("exp");
+    const JsonMember* const nbf = find("nbf");
+    const JsonMember* const iat = find("iat");
     const std::int64_t leeway_ms = rules.leeway_s * 1000;
 
     if (exp) {

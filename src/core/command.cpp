@@ -62,8 +62,8 @@ Result<std::string, CommandError> read_room(const Fields& fields) {
         room = "session:";
         if (fields.session_id->type == JsonType::string) {
             room += text_of(*fields.session_id);
-        } else if (fields.session_id->type == JsonType::number && parse_json_i64(fields.session_id->raw)) {
-            room += fields.session_id->raw;
+        } else if (const auto number = parse_json_i64(fields.session_id->raw)) {
+            append_decimal_signed(room, *number);  // -0 is 0
         } else {
             CommandError error = must_be("sessionId", "a string or an integer", fields.session_id->type);
             error.code = ErrorCode::bad_room;

@@ -91,8 +91,18 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     require(expanded.has_value() == (!star && !empty));
     if (expanded) require(*expanded == wanted);
 
+    // The token grants what its plain patterns say, before any rule; a rule that asks somebody else about a value
+    // needs one.
+    using By = rooms::Verdict::By;
+    const By rule = expected ? By::rule : By::nobody;
+    const bool granted = valid && rooms::match_plain_pattern(pattern_text, room);
+    const std::array<std::string_view, 2> token_rooms{"", pattern_text};
     rooms::RuleSet rules;
-    rules.add(std::move(*pattern));
-    require(rules.check(room, all).allowed() == expected);
+    rules.add(*pattern);
+    require(rules.check(room, all).by == rule);
+    require(rules.check(room, all, token_rooms).by == (granted ? By::token : rule));
+    rooms::RuleSet asking;
+    asking.add(std::move(*pattern), {rooms::VariableSource{}});
+    require(asking.check(room, all).by == (value.empty() ? By::nobody : rule));
     return 0;
 }

@@ -22,19 +22,15 @@
 #include <string_view>
 #include <vector>
 
-#include <jwt.h>
-
 #include "core/token.hpp"
+#include "oracle/libjwt.hpp"
 #include "unit/minter.hpp"
-
-// libjwt leaks; that is not what is looked at here.
-extern "C" __attribute__((visibility("default"))) const char* __asan_default_options();
-extern "C" const char* __asan_default_options() { return "detect_leaks=0"; }
 
 namespace {
 
 using minter::kSecret;
 using minter::Signer;
+using oracle::libjwt_accepts;
 using rooms::Algorithm;
 using rooms::base64url_encode;
 using rooms::Key;
@@ -59,14 +55,6 @@ void todo(const std::string& name, const std::string& why) {
 }
 
 // --- the two verifiers -------------------------------------------------------------------------
-
-bool libjwt_accepts(const std::string& token, const std::string& key) {
-    jwt_t* jwt = nullptr;
-    const int result = jwt_decode(&jwt, token.c_str(), reinterpret_cast<const unsigned char*>(key.data()),
-                                  static_cast<int>(key.size()));
-    jwt_free(jwt);
-    return result == 0;
-}
 
 std::string libjwt_mints(Algorithm algorithm, const std::string& key) {
     const std::map<Algorithm, jwt_alg_t> names = {

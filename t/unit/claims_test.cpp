@@ -75,7 +75,8 @@ void S20_exp_is_required_unless_told_otherwise(void**) {
     assert_int_equal(claims.expires_at_ms(), 0);
     // But what is there is checked.
     assert_refused(R"({"exp":%})", Reason::expired, "expired", lenient());
-    assert_refused(R"({"exp":"%+60"})", Reason::bad_payload, "\"exp\" is not a number", lenient());
+    for (const auto exp : {R"({"exp":"%+60"})", R"({"exp":null})"})
+        assert_refused(exp, Reason::bad_payload, "\"exp\" is not a number", lenient());
 }
 
 void S20_exp_is_a_number_of_seconds(void**) {
@@ -143,7 +144,7 @@ void S22_nbf_and_iat_do_not_lie_in_the_future(void**) {
         (void)assert_accepted(start + "%}");
         (void)assert_accepted(start + "%-100}");
         (void)assert_accepted(start + "-5}");
-        (void)assert_accepted(start + "null}");
+        assert_refused(start + "null}", Reason::bad_payload, said + " is not a number");
         assert_refused(start + "%+1}", Reason::not_yet_valid, said + " is in the future");
         assert_refused(start + "1e300}", Reason::not_yet_valid, said);
         assert_refused(start + "9223372036854775807}", Reason::not_yet_valid, said);

@@ -61,6 +61,7 @@ void each_command_is_read(void**) {
 void a_session_id_names_its_room(void**) {
     assert_true(command<Subscribe>(R"({"type":"subscribe","sessionId":"1"})").room == "session:1");
     assert_true(command<Subscribe>(R"({"type":"subscribe","sessionId":42})").room == "session:42");
+    assert_true(command<Subscribe>(R"({"type":"subscribe","sessionId":-0})").room == "session:0");
     assert_true(command<Unsubscribe>(R"({"type":"unsubscribe","sessionId":"x-y"})").room == "session:x-y");
     // Of both, room.
     assert_true(command<Subscribe>(R"({"sessionId":"1","room":"a:b","type":"subscribe"})").room == "a:b");
