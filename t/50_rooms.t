@@ -301,6 +301,20 @@ def drain_until_closed(socket, code):
             return
 
 
+@tap.case("S47: pings of the protocol count as messages: no pong beyond rooms_rate, and a client that goes on is closed with 4102")
+def _():
+    with page() as socket:
+        for n in range(40):
+            socket.send_ping(b"%d" % n)
+        for n in range(40):
+            tap.is_(socket.next_frame(), ws.Frame(10, b"%d" % n), "pong")
+        socket.send_ping(b"one more")
+        socket.expect(type="error", code="rate", retryable=True)
+        for _n in range(40):
+            socket.send_ping()
+        drain_until_closed(socket, 4102)
+
+
 @tap.case("binary is closed with 1003")
 def _():
     socket = page()

@@ -306,7 +306,7 @@ void Connection::on_event(const Event& event) {
         case Event::Type::need_more:
         case Event::Type::pong: return;
         case Event::Type::message: on_message(event); return;
-        case Event::Type::ping: reply(encode_frame(Opcode::pong, event.payload)); return;
+        case Event::Type::ping: on_ping(event); return;
         case Event::Type::close:
             peer_closed_ = true;
             if (state_ != State::open) return;
@@ -326,6 +326,13 @@ void Connection::on_event(const Event& event) {
             begin_close(event.code, event.reason);
             return;
     }
+}
+
+// No browser sends one: a member's pings are messages to rooms_rate, for each costs an answer.
+void Connection::on_ping(const Event& event) {
+    if (state_ != State::open || close_with_ != 0) return;
+    if (registered_ && !worker_.hub().admit(client_)) return;
+    reply(encode_frame(Opcode::pong, event.payload));
 }
 
 void Connection::on_message(const Event& event) {
