@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include <openssl/crypto.h>
+
 #include "core/frame.hpp"
 #include "core/hub_waiting.hpp"
 #include "core/reply.hpp"
@@ -98,8 +100,9 @@ void Hub::on_message(Client& client, std::string_view text) {
         unsubscribe(client, command->room, ref);
     } else if (std::get_if<Ping>(&parsed->command)) {
         reply(client, encode_pong(now_.wall_ms, ref));
-    } else if (const auto* command = std::get_if<Auth>(&parsed->command)) {
+    } else if (auto* command = std::get_if<Auth>(&parsed->command)) {
         authenticate(client, command->token, ref);
+        OPENSSL_cleanse(command->token.data(), command->token.size());
     } else if (const auto* command = std::get_if<Presence>(&parsed->command)) {
         presence(client, command->room, ref);
     }

@@ -1,6 +1,7 @@
 #include "nginx/connection.hpp"
 
 #include <linux/sockios.h>
+#include <openssl/crypto.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -271,6 +272,8 @@ void Connection::read() {
         life_.on_received(ngx_current_msec);
         if (state_ == State::lingering) continue;
         consume(buffer.first(static_cast<std::size_t>(n)));
+        // What a page says may have been a token, of which no memory is to keep anything.
+        if (conf_->endpoint == Endpoint::socket) OPENSSL_cleanse(buffer.data(), static_cast<std::size_t>(n));
         if (paused_ || broken_) return;
         if (!flush()) broken_ = true;
         if (broken_) return;
@@ -345,6 +348,7 @@ void Connection::on_message(const Event& event) {
         close_later(CloseCode::unsupported_data, "text only");
     } else {
         worker_.hub().on_message(client_, event.payload);
+        OPENSSL_cleanse(const_cast<char*>(event.payload.data()), event.payload.size());
     }
 }
 
