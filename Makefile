@@ -356,7 +356,7 @@ check: check-layers fmt-check check-docs check-directives check-conformance chec
 check-layers: ## core/ is pure, nobody includes nginx/
 	@$(PYTHON) t/check/layers.py
 
-check-conformance: ## every id of docs/conformance.md ran
+check-conformance: ## every id of docs/conformance.md and docs/security.md ran
 	@test -d build/tap || $(MAKE) --no-print-directory prove T="$$($(PYTHON) t/check/conformance.py --tests)" || true
 	@$(PYTHON) t/check/conformance.py
 

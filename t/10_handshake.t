@@ -20,6 +20,7 @@ server = serve(f"""
         location = /moved       {{ return 302 /echo; }}
         location = /one         {{ rooms_echo; limit_conn one 1; limit_conn_status 429; }}
         location = /rate        {{ rooms_echo; limit_req zone=rate; }}
+        location = /tls-only    {{ if ($scheme = http) {{ return 403; }} {ROOMS} }}
 """, tls=True, http="limit_conn_zone $binary_remote_addr zone=one:1m;\nlimit_req_zone $binary_remote_addr zone=rate:1m rate=1r/m;",
     files={"htpasswd": "u:{PLAIN}p\n"})
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -74,9 +75,9 @@ def accepts(name, requests, path="/echo", check=None, hello=True):
 # --- H01-H03: the request line and Host
 
 for method in ("POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"):
-    refuses(f"H01 {method} with a valid handshake is 405", hs(method=method), {405})
+    refuses(f"H01 S1 {method} with a valid handshake is 405", hs(method=method), {405})
 refuses("H01 a method in lower case is refused", hs(method="get"), {400, 405})
-refuses("H02 HTTP/1.0 is refused even with Upgrade", hs(http="HTTP/1.0"), {400, 426, 505})
+refuses("H02 S1 HTTP/1.0 is refused even with Upgrade", hs(http="HTTP/1.0"), {400, 426, 505})
 
 
 @tap.case("H02 HTTP/0.9 gets no upgrade")
@@ -103,7 +104,7 @@ accepts("H05 a list in Upgrade that has websocket counts",
         [hs(upgrade=value) for value in ("h2c, websocket", "websocket, h2c", "h2c,websocket", "h2c , WebSocket , foo/1")])
 accepts("H05 a list over two Upgrade lines counts", [hs(upgrade="h2c", headers=[("Upgrade", "websocket")])])
 for value in ("websockets", "xwebsocket", "websocket2", "", "web socket", "h2c", "h2c, websockets", '"websocket"', None):
-    refuses(f"H05 Upgrade {value!r} is refused", hs(upgrade=value), {400, 426})
+    refuses(f"H05 S1 Upgrade {value!r} is refused", hs(upgrade=value), {400, 426})
 accepts("H06 the token Upgrade is found in Connection, in any case, in lists, with odd whitespace",
         [hs(connection=value) for value in ("Upgrade", "upgrade", "UPGRADE", "keep-alive, Upgrade", "Upgrade,keep-alive",
                                             "  keep-alive ,\t upgrade\t", ", ,Upgrade,", "foo,  upGrade  ,bar")])
@@ -112,22 +113,24 @@ accepts("H06 the token Upgrade is found over several Connection lines",
          hs(connection="Upgrade", headers=[("Connection", "keep-alive")]),
          hs(connection="foo", headers=[("connection", "bar"), ("CONNECTION", "baz, upgrade")])])
 for value in (None, "", "upgraded", "no-upgrade", "keep-alive", "up grade", "upgrade-insecure", "xupgrade, keep-alive", "close"):
-    refuses(f"H07 Connection {value!r} is refused", hs(connection=value), {400, 426})
+    refuses(f"H07 S1 Connection {value!r} is refused", hs(connection=value), {400, 426})
 
 # --- H08-H11: the key
 
-refuses("H08 a missing key is 400", hs(key=None))
+refuses("H08 S1 a missing key is 400", hs(key=None))
 refuses("H08 an empty key is 400", [hs(key=""), hs(key="  ")])
 for what, value in (("15 octets", base64.b64encode(b"x" * 15).decode()), ("17 octets", base64.b64encode(b"x" * 17).decode()),
                     ("18 octets", base64.b64encode(b"x" * 18).decode()), ("no octets", "===="),
                     ("a bad alphabet", "dGhlIHNhbXBsZSBub25jZ!=="), ("the URL alphabet", "-_hlIHNhbXBsZSBub25jZQ=="),
                     ("no padding", "dGhlIHNhbXBsZSBub25jZQ"), ("half the padding", "dGhlIHNhbXBsZSBub25jZQ="),
                     ("too much padding", "dGhlIHNhbXBsZSBub25jZQ==="), ("a space inside", "dGhlIHNhbXBs ZSBub25jZQ=="),
-                    ("padding inside", "dGhlIHNhbXBs==Bub25jZQ=="), ("more behind", "dGhlIHNhbXBsZSBub25jZQ==, x"),
-                    ("4096 octets", "A" * 5460 + "A===")):
-    refuses(f"H09 a key of {what} is 400", hs(key=value))
-refuses("H10 the key twice is 400", [hs(headers=[("Sec-WebSocket-Key", KEY)]),
-                                     hs(headers=[("sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA==")])])
+                    ("padding inside", "dGhlIHNhbXBs==Bub25jZQ=="), ("more behind", "dGhlIHNhbXBsZSBub25jZQ==, x")):
+    refuses(f"H09 S1 a key of {what} is 400", hs(key=value))
+refuses("H09 S2 a key of 4096 octets is 400", hs(key="A" * 5460 + "A==="))
+refuses("H10 S2 the key twice is 400", [hs(headers=[("Sec-WebSocket-Key", KEY)]),
+                                        hs(headers=[("sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA==")])])
+refuses("S2 subprotocols of more than 16 KiB in all are 400", hs(headers=[("Sec-WebSocket-Protocol", "x" * 7000)] * 3))
+refuses("S2 extensions of more than 4 KiB are 400", hs(headers=[("Sec-WebSocket-Extensions", "x" * 5000)]))
 accepts("H11 the accept value is that of RFC 6455 1.3, whitespace around the key ignored",
         [hs(), hs(key="  " + KEY), hs(key=KEY + " \t "), hs(key="\t" + KEY)])
 
@@ -151,12 +154,11 @@ def wants_upgrade(response):
 
 refuses("H12 a missing version is refused", hs(version=None), {400, 426})
 for value in ("0", "7", "8", "12", "14", "130", "256"):
-    refuses(f"H12 version {value} is 426 and names 13", hs(version=value), {426}, wants_13)
+    refuses(f"H12 S1 version {value} is 426 and names 13", hs(version=value), {426}, wants_13)
 refuses("H13 426 carries Upgrade: websocket", hs(version="8"), {426}, wants_upgrade)
 for value in ("13, 8", "8, 13", "013", "+13", "13abc", "13 13", "", "-13", "0x0d", "13;"):
     refuses(f"H14 version {value!r} is refused", hs(version=value), {400, 426})
-refuses("H14 the version twice is refused", [hs(headers=[("Sec-WebSocket-Version", "13")]),
-                                             hs(headers=[("Sec-WebSocket-Version", "8")])], {400, 426})
+refuses("H14 S2 the version twice is 400", [hs(headers=[("Sec-WebSocket-Version", "13")]), hs(headers=[("Sec-WebSocket-Version", "8")])])
 
 
 # --- H15, H16: the responses
@@ -205,9 +207,9 @@ def origin_case(name, path, origins, status, **more):
     tap.add(name, body)
 
 
-origin_case("H17 an origin of the list passes, compared without case", "/origin",
+origin_case("H17 S3 an origin of the list passes, compared without case", "/origin",
             ["https://a.example", "HTTPS://A.Example", "http://b.example:8080", "http://B.EXAMPLE:8080"], {101})
-origin_case("H17 an origin that is not in the list is 403", "/origin",
+origin_case("H17 S3 an origin that is not in the list is 403", "/origin",
             ["https://evil.example", "http://a.example", "https://a.example:8443", "http://b.example", "http://b.example:80",
              "http://b.example:80800", "https://a.example.evil.com", "https://xa.example", "https://a.example@evil.com",
              "https://evil.com/https://a.example", "null", "a.example", "https://", "file://", "https://a.exampl",
@@ -218,15 +220,15 @@ origin_case("H17 Origin twice is refused", "/origin", ["https://a.example"], {40
 origin_case("H17 a regex matches the whole origin", "/origin/re", ["https://ab.c.example", "https://ABCD.c.example"], {101})
 origin_case("H17 a regex that does not match the whole origin is 403", "/origin/re",
             ["https://a.c.example", "https://ab.c.example.evil.com", "xhttps://ab.c.example", "null", "https://ab.c.example:1"], {403})
-origin_case("H17 null passes where it is listed", "/origin/null", ["null"], {101})
-origin_case("H17 other origins are 403 where null is listed", "/origin/null", ["https://a.example"], {403})
+origin_case("H17 S3 null passes where it is listed", "/origin/null", ["null"], {101})
+origin_case("H17 S3 other origins are 403 where null is listed", "/origin/null", ["https://a.example"], {403})
 origin_case("H17 without a list the origin must be the host asked", "/origin/same", ["http://localhost", "https://localhost"], {101})
 origin_case("H17 without a list the port counts as well", "/origin/same", ["http://localhost:8081"], {101},
             host="localhost:8081")
-origin_case("H17 without a list other hosts, ports and null are 403", "/origin/same",
+origin_case("H17 S3 without a list other hosts, ports and null are 403", "/origin/same",
             ["http://evil.example", "http://localhost:8081", "http://localhost.evil.example", "null"], {403})
-origin_case("H18 a missing Origin is no error", "/origin", [None], {101})
-origin_case("H18 a missing Origin is no error without a list", "/origin/same", [None], {101})
+origin_case("H18 S4 a missing Origin is no error", "/origin", [None], {101})
+origin_case("H18 S4 a missing Origin is no error without a list", "/origin/same", [None], {101})
 
 
 # --- H19-H22: subprotocols
@@ -261,7 +263,7 @@ def _():
             tap.is_(client.response.all("Sec-WebSocket-Protocol"), [], path[:5])
 
 
-@tap.case("H20 the bearer element is never chosen")
+@tap.case("H20 S9 the bearer element is never chosen")
 def _():
     with ws.connect(server, "/ws", protocols=["rooms.bearer." + TOKEN]) as client:
         tap.is_(client.response.all("Sec-WebSocket-Protocol"), [], "only the bearer element offered")
@@ -363,7 +365,7 @@ def _():
     wait_until(again, "the limit to be free again")
 
 
-@tap.case("H27 a request limit is 503")
+@tap.case("H27 S50 a request limit is 503, before any 101")
 def _():
     ws.connect(server, "/rate").drop()
     for mode in MODES:
@@ -482,6 +484,17 @@ def _():
         client.send_binary(bytes(range(256)) * 200)
         tap.is_(client.recv(), (BINARY, bytes(range(256)) * 200), "51,200 octets")
         client.close()
+
+
+@tap.case("S6 where nginx is told to, a handshake without TLS is 403, before any 101")
+def _():
+    needs_nginx()
+    refused, wire = deliver_request(hs("/tls-only", token=TOKEN), MODES[0])
+    tap.is_(refused.status, 403, "without TLS")
+    wire.close()
+    with ws.connect(server, "/tls-only", token=TOKEN, tls=True) as page:
+        page.expect(type="connected", userId="u1")
+        page.close()
 
 
 @tap.case("H31 refusals over TLS")

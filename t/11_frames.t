@@ -41,21 +41,21 @@ def _():
 
 for rsv in range(1, 8):
     bits = "+".join(f"RSV{i + 1}" for i in range(3) if rsv & 4 >> i)
-    fails(f"F03 {bits} without an extension is 1002 on text", [X, frame(TEXT, b"a", rsv=rsv)], messages=ECHO_X)
-    fails(f"F03 {bits} without an extension is 1002 on binary", [X, frame(BINARY, b"a" * 130, rsv=rsv)], messages=ECHO_X)
-    fails(f"F03 {bits} without an extension is 1002 on a continuation",
+    fails(f"F03 S44 {bits} without an extension is 1002 on text", [X, frame(TEXT, b"a", rsv=rsv)], messages=ECHO_X)
+    fails(f"F03 S44 {bits} without an extension is 1002 on binary", [X, frame(BINARY, b"a" * 130, rsv=rsv)], messages=ECHO_X)
+    fails(f"F03 S44 {bits} without an extension is 1002 on a continuation",
           [X, frame(TEXT, b"a", fin=False), frame(CONT, b"a", rsv=rsv)], messages=ECHO_X)
     for opcode in (CLOSE, PING, PONG):
-        fails(f"F03 {bits} without an extension is 1002 on {ws.NAMES[opcode]}", [X, frame(opcode, b"", rsv=rsv)], messages=ECHO_X)
+        fails(f"F03 S44 {bits} without an extension is 1002 on {ws.NAMES[opcode]}", [X, frame(opcode, b"", rsv=rsv)], messages=ECHO_X)
 
 for opcode in (3, 4, 5, 6, 7, 11, 12, 13, 14, 15):
-    fails(f"F04 opcode {opcode} is 1002, whatever its length",
+    fails(f"F04 S44 opcode {opcode} is 1002, whatever its length",
           [X, frame(opcode, b"")], messages=ECHO_X)
-    fails(f"F04 opcode {opcode} with 5 octets is 1002", [X, frame(opcode, b"hello")], messages=ECHO_X)
-    fails(f"F04 opcode {opcode} with 300 octets is 1002", [X, frame(opcode, b"h" * 300)], messages=ECHO_X)
-    fails(f"F04 opcode {opcode} inside a fragmented message is 1002",
+    fails(f"F04 S44 opcode {opcode} with 5 octets is 1002", [X, frame(opcode, b"hello")], messages=ECHO_X)
+    fails(f"F04 S44 opcode {opcode} with 300 octets is 1002", [X, frame(opcode, b"h" * 300)], messages=ECHO_X)
+    fails(f"F04 S44 opcode {opcode} inside a fragmented message is 1002",
           [X, frame(TEXT, b"a", fin=False), frame(opcode, b"b"), frame(CONT, b"c")], messages=ECHO_X)
-    fails(f"F04 opcode {opcode} without FIN is 1002", [X, frame(opcode, b"b", fin=False)], messages=ECHO_X)
+    fails(f"F04 S44 opcode {opcode} without FIN is 1002", [X, frame(opcode, b"b", fin=False)], messages=ECHO_X)
 
 # --- F05, F06: lengths
 

@@ -82,14 +82,14 @@ passes("G04 pings and pongs between all fragments",
 passes("G05 the type of the message is that of its first frame", fragments(BINARY, b"\xff", b"\xfe") + fragments(TEXT, b"t", b"u") + fragments(BINARY, b"b", b"c"),
        [(BINARY, b"\xff\xfe"), (TEXT, b"tu"), (BINARY, b"bc")])
 
-passes("G06 128 fragments are a message", fragments(TEXT, *[b"f"] * 128), [(TEXT, b"f" * 128)])
-fails("G06 more than 128 fragments are refused", [X] + [frame(TEXT, b"f", fin=False)] + [frame(CONT, b"f", fin=False)] * 127 + [frame(CONT, b"f")],
+passes("G06 S42 128 fragments are a message", fragments(TEXT, *[b"f"] * 128), [(TEXT, b"f" * 128)])
+fails("G06 S42 more than 128 fragments are refused", [X] + [frame(TEXT, b"f", fin=False)] + [frame(CONT, b"f", fin=False)] * 127 + [frame(CONT, b"f")],
       {1009, 1008}, messages=ECHO_X)
-fails("G06 endless empty fragments are refused", [X] + [frame(BINARY, b"", fin=False)] + [frame(CONT, b"", fin=False)] * 500, {1009, 1008}, messages=ECHO_X)
-fails("G06 fragments are bounded in octets together", [X] + fragments(BINARY, *[b"f" * 1000] * 70), {1009}, messages=ECHO_X)
+fails("G06 S42 endless empty fragments are refused", [X] + [frame(BINARY, b"", fin=False)] + [frame(CONT, b"", fin=False)] * 500, {1009, 1008}, messages=ECHO_X)
+fails("G06 S42 fragments are bounded in octets together", [X] + fragments(BINARY, *[b"f" * 1000] * 70), {1009}, messages=ECHO_X)
 
 
-@tap.case("G06 65,536 fragments are a message where the limit is 16 MiB")
+@tap.case("G06 S42 65,536 fragments are a message where the limit is 16 MiB")
 def _():
     needs_nginx()
     with ws.connect(server, "/big") as client:
@@ -99,7 +99,7 @@ def _():
     echo_works()
 
 
-@tap.case("G06 endless empty fragments are refused there too, and cost no memory")
+@tap.case("G06 S42 endless empty fragments are refused there too, and cost no memory")
 def _():
     needs_nginx()
     before = rss(server.workers())

@@ -18,15 +18,15 @@ for opcode in (CLOSE, PING, PONG):
     name = ws.NAMES[opcode]
     body = b"\x03\xe8" if opcode == CLOSE else b""
     for size in (126, 127, 1000):
-        fails(f"C01 {name} of {size} octets is 1002", [X, frame(opcode, body + b"a" * (size - len(body)))], messages=ECHO_X)
-    fails(f"C01 {name} of 65536 octets is 1002", [X, frame(opcode, body + b"a" * (65536 - len(body)))], messages=ECHO_X)
-    fails(f"C01 {name} of 5 octets in the 16-bit form is 1002", [X, frame(opcode, b"\x03\xe8abc", form=16)], messages=ECHO_X)
-    fails(f"C01 {name} of 5 octets in the 64-bit form is 1002", [X, frame(opcode, b"\x03\xe8abc", form=64)], messages=ECHO_X)
-    fails(f"C01 {name} with a header of 2^63-1 octets is 1002", [X, ws.header_octets(opcode, (1 << 63) - 1)], messages=ECHO_X)
-    fails(f"C02 {name} without FIN is 1002", [X, frame(opcode, body, fin=False)], messages=ECHO_X)
-    fails(f"C02 {name} without FIN and its continuation are 1002",
+        fails(f"C01 S43 {name} of {size} octets is 1002", [X, frame(opcode, body + b"a" * (size - len(body)))], messages=ECHO_X)
+    fails(f"C01 S43 {name} of 65536 octets is 1002", [X, frame(opcode, body + b"a" * (65536 - len(body)))], messages=ECHO_X)
+    fails(f"C01 S43 {name} of 5 octets in the 16-bit form is 1002", [X, frame(opcode, b"\x03\xe8abc", form=16)], messages=ECHO_X)
+    fails(f"C01 S43 {name} of 5 octets in the 64-bit form is 1002", [X, frame(opcode, b"\x03\xe8abc", form=64)], messages=ECHO_X)
+    fails(f"C01 S43 {name} with a header of 2^63-1 octets is 1002", [X, ws.header_octets(opcode, (1 << 63) - 1)], messages=ECHO_X)
+    fails(f"C02 S43 {name} without FIN is 1002", [X, frame(opcode, body, fin=False)], messages=ECHO_X)
+    fails(f"C02 S43 {name} without FIN and its continuation are 1002",
           [X, frame(opcode, body, fin=False), frame(CONT, b"a")], messages=ECHO_X)
-    fails(f"C02 {name} without FIN inside a fragmented message is 1002",
+    fails(f"C02 S43 {name} without FIN inside a fragmented message is 1002",
           [X, frame(TEXT, b"a", fin=False), frame(opcode, body, fin=False), frame(CONT, b"b")], messages=ECHO_X)
 
 PINGS = [bytes(range(256))[i % 131:][:size] for i, size in enumerate((0, 1, 2, 3, 4, 5, 7, 8, 63, 64, 100, 123, 124, 125))]

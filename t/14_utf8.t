@@ -27,11 +27,11 @@ VALID = [("U+0000", b"\0"), ("U+007F", b"\x7f"), ("U+0080", b"\xc2\x80"), ("U+07
          ("U+FFFF", b"\xef\xbf\xbf"), ("U+FDD0", b"\xef\xb7\x90"), ("U+10000", b"\xf0\x90\x80\x80"), ("U+1FFFE", b"\xf0\x9f\xbf\xbe"),
          ("U+10FFFF", b"\xf4\x8f\xbf\xbf"), ("Greek", GREEK), ("a byte order mark", b"\xef\xbb\xbf"), ("NUL inside", b"a\0b\0")]
 
-fails("U01 a text message that is not UTF-8 is 1007", [X, frame(TEXT, GREEK + b"\xed\xa0\x80edited")], {1007}, messages=ECHO_X)
-fails("U01 a long text message with one bad octet at its end is 1007", [X, frame(TEXT, b"a" * 40000 + b"\xff")], {1007}, messages=ECHO_X)
+fails("U01 S45 a text message that is not UTF-8 is 1007", [X, frame(TEXT, GREEK + b"\xed\xa0\x80edited")], {1007}, messages=ECHO_X)
+fails("U01 S45 a long text message with one bad octet at its end is 1007", [X, frame(TEXT, b"a" * 40000 + b"\xff")], {1007}, messages=ECHO_X)
 for where in range(0, 34):
-    fails(f"U01 a bad octet at place {where} of 34 is 1007", [frame(TEXT, b"a" * where + b"\xff" + b"a" * (33 - where))], {1007}, modes=MODES[:2])
-passes("U01 text of every plane echoes", [frame(TEXT, "aé€😀".encode() * 700)], [(TEXT, "aé€😀".encode() * 700)])
+    fails(f"U01 S45 a bad octet at place {where} of 34 is 1007", [frame(TEXT, b"a" * where + b"\xff" + b"a" * (33 - where))], {1007}, modes=MODES[:2])
+passes("U01 S45 text of every plane echoes", [frame(TEXT, "aé€😀".encode() * 700)], [(TEXT, "aé€😀".encode() * 700)])
 
 for what, octets in (("2-octet", "é".encode()), ("3-octet", "€".encode()), ("4-octet", "😀".encode()), ("mixed", "aé€😀z".encode())):
     passes(f"U02 a {what} sequence split over fragments at every place",
@@ -88,12 +88,12 @@ def fails_fast(name, parts):
 
 
 LONG = ws.header_octets(TEXT, 200, mask=b"\0\0\0\0")
-fails_fast("U05 a bad octet in the middle of a frame fails before the frame ends", [LONG + GREEK + b"\xff"])
-fails_fast("U05 an impossible second octet fails before the sequence ends", [LONG + GREEK + b"\xf4\x90"])
-fails_fast("U05 a surrogate fails at its second octet", [LONG + b"\xed\xa0"])
-fails_fast("U05 an overlong form fails at its second octet", [LONG + b"\xe0\x80"])
-fails_fast("U05 a bad octet in a fragment that is not the last fails at once", [frame(TEXT, GREEK + b"\xed\xa0\x80edited", fin=False)])
-fails_fast("U05 a bad octet in a continuation fails at once", [frame(TEXT, GREEK, fin=False), frame(CONT, b"\x80", fin=False)])
+fails_fast("U05 S45 a bad octet in the middle of a frame fails before the frame ends", [LONG + GREEK + b"\xff"])
+fails_fast("U05 S45 an impossible second octet fails before the sequence ends", [LONG + GREEK + b"\xf4\x90"])
+fails_fast("U05 S45 a surrogate fails at its second octet", [LONG + b"\xed\xa0"])
+fails_fast("U05 S45 an overlong form fails at its second octet", [LONG + b"\xe0\x80"])
+fails_fast("U05 S45 a bad octet in a fragment that is not the last fails at once", [frame(TEXT, GREEK + b"\xed\xa0\x80edited", fin=False)])
+fails_fast("U05 S45 a bad octet in a continuation fails at once", [frame(TEXT, GREEK, fin=False), frame(CONT, b"\x80", fin=False)])
 
 passes("U06 binary messages are never validated", [frame(BINARY, octets) for _, octets in INVALID] + [frame(BINARY, b"\xff", fin=False), frame(CONT, b"\xc3")],
        [(BINARY, octets) for _, octets in INVALID] + [(BINARY, b"\xff\xc3")])

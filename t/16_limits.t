@@ -26,15 +26,15 @@ RANDOM = random.Random(10)
 # --- L01-L03: plain messages
 
 for opcode in (TEXT, BINARY):
-    fails(f"L01 a {ws.NAMES[opcode]} frame of one octet over the limit is 1009 at its header", [X, ws.header_octets(opcode, 65537)], {1009}, messages=ECHO_X)
-    fails(f"L01 a {ws.NAMES[opcode]} frame over the limit is 1009, its payload is not read as frames",
+    fails(f"L01 S41 a {ws.NAMES[opcode]} frame of one octet over the limit is 1009 at its header", [X, ws.header_octets(opcode, 65537)], {1009}, messages=ECHO_X)
+    fails(f"L01 S41 a {ws.NAMES[opcode]} frame over the limit is 1009, its payload is not read as frames",
           [X, frame(opcode, frame(TEXT, b"smuggled", mask=b"\0\0\0\0") * 6000)], {1009}, messages=ECHO_X)
-passes("L01 exactly the limit passes", [frame(BINARY, b"a" * 65536), frame(TEXT, b"b" * 65536)], [(BINARY, b"a" * 65536), (TEXT, b"b" * 65536)])
-fails("L01 a small limit: 1025 octets are 1009", [frame(TEXT, b"a" * 1024), ws.header_octets(TEXT, 1025)], {1009}, messages=[(TEXT, b"a" * 1024)], path="/small")
-passes("L01 a small limit: 1024 octets pass", [frame(TEXT, b"a" * 1024)], [(TEXT, b"a" * 1024)], path="/small")
+passes("L01 S41 exactly the limit passes", [frame(BINARY, b"a" * 65536), frame(TEXT, b"b" * 65536)], [(BINARY, b"a" * 65536), (TEXT, b"b" * 65536)])
+fails("L01 S41 a small limit: 1025 octets are 1009", [frame(TEXT, b"a" * 1024), ws.header_octets(TEXT, 1025)], {1009}, messages=[(TEXT, b"a" * 1024)], path="/small")
+passes("L01 S41 a small limit: 1024 octets pass", [frame(TEXT, b"a" * 1024)], [(TEXT, b"a" * 1024)], path="/small")
 
 
-@tap.case("L01 a claimed 16 MiB allocates nothing before its octets come")
+@tap.case("L01 S41 a claimed 16 MiB allocates nothing before its octets come")
 def _():
     needs_nginx()
     before = rss(server.workers())
@@ -49,40 +49,40 @@ def _():
     tap.ok(grown < MEMORY, f"workers grew by {grown} KiB for 40 headers of 16 MiB")
 
 
-fails("L02 fragments over the limit together are 1009", [X, frame(BINARY, b"a" * 40000, fin=False), frame(CONT, b"b" * 25537)], {1009}, messages=ECHO_X)
-fails("L02 the fragment that exceeds is 1009 at its header",
+fails("L02 S41 fragments over the limit together are 1009", [X, frame(BINARY, b"a" * 40000, fin=False), frame(CONT, b"b" * 25537)], {1009}, messages=ECHO_X)
+fails("L02 S41 the fragment that exceeds is 1009 at its header",
       [X, frame(BINARY, b"a" * 40000, fin=False), frame(CONT, b"b" * 25536, fin=False), ws.header_octets(CONT, 1)], {1009}, messages=ECHO_X)
-passes("L02 fragments of exactly the limit pass", [frame(TEXT, b"a" * 40000, fin=False), frame(CONT, b"b" * 25536), X], [(TEXT, b"a" * 40000 + b"b" * 25536)] + ECHO_X)
-passes("L02 fragments of exactly a small limit pass", [frame(TEXT, b"a", fin=False)] + [frame(CONT, b"b" * 11, fin=False)] * 93 + [frame(CONT)],
+passes("L02 S41 fragments of exactly the limit pass", [frame(TEXT, b"a" * 40000, fin=False), frame(CONT, b"b" * 25536), X], [(TEXT, b"a" * 40000 + b"b" * 25536)] + ECHO_X)
+passes("L02 S41 fragments of exactly a small limit pass", [frame(TEXT, b"a", fin=False)] + [frame(CONT, b"b" * 11, fin=False)] * 93 + [frame(CONT)],
        [(TEXT, b"a" + b"b" * 1023)], path="/small")
-fails("L02 one octet more than a small limit is 1009", [frame(TEXT, b"a", fin=False)] + [frame(CONT, b"b" * 11, fin=False)] * 93 + [frame(CONT, b"c")],
+fails("L02 S41 one octet more than a small limit is 1009", [frame(TEXT, b"a", fin=False)] + [frame(CONT, b"b" * 11, fin=False)] * 93 + [frame(CONT, b"c")],
       {1009}, path="/small")
-passes("L02 control frames between do not count", [frame(TEXT, b"a" * 1000, fin=False)] + [frame(PING, b"p" * 125)] * 5 + [frame(CONT, b"b" * 24)],
+passes("L02 S41 control frames between do not count", [frame(TEXT, b"a" * 1000, fin=False)] + [frame(PING, b"p" * 125)] * 5 + [frame(CONT, b"b" * 24)],
        [(TEXT, b"a" * 1000 + b"b" * 24)], pongs=[b"p" * 125] * 5, path="/small")
-fails("L03 a first fragment over the limit is 1009 at its header", [X, ws.header_octets(TEXT, 65537, fin=False)], {1009}, messages=ECHO_X)
-fails("L03 a continuation over the limit is 1009 at its header", [X, frame(TEXT, b"", fin=False), ws.header_octets(CONT, 65537, fin=False)], {1009}, messages=ECHO_X)
+fails("L03 S41 a first fragment over the limit is 1009 at its header", [X, ws.header_octets(TEXT, 65537, fin=False)], {1009}, messages=ECHO_X)
+fails("L03 S41 a continuation over the limit is 1009 at its header", [X, frame(TEXT, b"", fin=False), ws.header_octets(CONT, 65537, fin=False)], {1009}, messages=ECHO_X)
 
 # --- L04, L05: compressed messages
 
-passes("L04 exactly the limit of decompressed octets passes", [frame(BINARY, pack(b"a" * 65536), rsv=4)], [(BINARY, b"a" * 65536)], path="/deflate", **DEFLATE)
-fails("L04 one decompressed octet over the limit is 1009", [X, frame(BINARY, pack(b"a" * 65537), rsv=4)], {1009}, messages=ECHO_X, path="/deflate", **DEFLATE)
-fails("L04 fragments of a compressed message over the limit are 1009",
+passes("L04 S54 exactly the limit of decompressed octets passes", [frame(BINARY, pack(b"a" * 65536), rsv=4)], [(BINARY, b"a" * 65536)], path="/deflate", **DEFLATE)
+fails("L04 S54 one decompressed octet over the limit is 1009", [X, frame(BINARY, pack(b"a" * 65537), rsv=4)], {1009}, messages=ECHO_X, path="/deflate", **DEFLATE)
+fails("L04 S54 fragments of a compressed message over the limit are 1009",
       lambda: [X, frame(TEXT, pack(b"a" * 90000)[:50], rsv=4, fin=False), frame(CONT, pack(b"a" * 90000)[50:])], {1009}, messages=ECHO_X, path="/deflate", **DEFLATE)
-passes("L04 a small limit counts decompressed octets: 1024 pass", [frame(TEXT, pack(b"ab" * 512), rsv=4)], [(TEXT, b"ab" * 512)], path="/deflate/small", **DEFLATE)
-fails("L04 a small limit counts decompressed octets: 1025 are 1009", [frame(TEXT, pack(b"ab" * 512 + b"c"), rsv=4)], {1009}, path="/deflate/small", **DEFLATE)
-fails("L04 compressed input has its own bound", [X, ws.header_octets(BINARY, 1 << 30, rsv=4)], {1009}, messages=ECHO_X, path="/deflate", **DEFLATE)
+passes("L04 S54 a small limit counts decompressed octets: 1024 pass", [frame(TEXT, pack(b"ab" * 512), rsv=4)], [(TEXT, b"ab" * 512)], path="/deflate/small", **DEFLATE)
+fails("L04 S54 a small limit counts decompressed octets: 1025 are 1009", [frame(TEXT, pack(b"ab" * 512 + b"c"), rsv=4)], {1009}, path="/deflate/small", **DEFLATE)
+fails("L04 S54 compressed input has its own bound", [X, ws.header_octets(BINARY, 1 << 30, rsv=4)], {1009}, messages=ECHO_X, path="/deflate", **DEFLATE)
 EMPTY = b"\x00\x00\x00\xff\xff" * 8000
-fails("L04 input that decompresses to nothing is bounded over fragments too",
+fails("L04 S54 input that decompresses to nothing is bounded over fragments too",
       [X, frame(BINARY, EMPTY, rsv=4, fin=False)] + [frame(CONT, EMPTY, fin=False)] * 40, {1009, 1007, 1008}, messages=ECHO_X, path="/deflate", **DEFLATE)
 
 BOMB = pack(b"\0" * (15 << 20))
-fails("L05 a bomb of 1000:1 below the message limit is 1009", [X, frame(BINARY, BOMB, rsv=4)], {1009}, messages=ECHO_X, path="/deflate/big", modes=MODES[:1], **DEFLATE)
-fails("L05 a bomb far over the message limit is 1009", [X, frame(BINARY, pack(b"\0" * (60 << 20)), rsv=4)], {1009}, messages=ECHO_X, path="/deflate/big",
+fails("L05 S54 a bomb of 1000:1 below the message limit is 1009", [X, frame(BINARY, BOMB, rsv=4)], {1009}, messages=ECHO_X, path="/deflate/big", modes=MODES[:1], **DEFLATE)
+fails("L05 S54 a bomb far over the message limit is 1009", [X, frame(BINARY, pack(b"\0" * (60 << 20)), rsv=4)], {1009}, messages=ECHO_X, path="/deflate/big",
       modes=MODES[:1], **DEFLATE)
-fails("L05 many empty blocks in one frame end in 1009", [X, frame(BINARY, EMPTY * 25, rsv=4)], {1009, 1007, 1008}, messages=ECHO_X, path="/deflate", **DEFLATE)
+fails("L05 S54 many empty blocks in one frame end in 1009", [X, frame(BINARY, EMPTY * 25, rsv=4)], {1009, 1007, 1008}, messages=ECHO_X, path="/deflate", **DEFLATE)
 
 
-@tap.case("L05 an honest compressed message of 2 MiB passes where the limit allows it")
+@tap.case("L05 S54 an honest compressed message of 2 MiB passes where the limit allows it")
 def _():
     needs_nginx()
     text = " ".join(str(RANDOM.randrange(10 ** 9)) for _ in range(220000)).encode()[:2 << 20]
@@ -92,7 +92,7 @@ def _():
         client.close()
 
 
-@tap.case("L05 many bombs hold neither memory nor the event loop")
+@tap.case("L05 S54 many bombs hold neither memory nor the event loop")
 def _():
     needs_nginx()
     before = rss(server.workers())
@@ -116,7 +116,7 @@ def _():
     echo_works()
 
 
-@tap.case("L05 a stream of tiny bombs, each legal, is served and stays bounded")
+@tap.case("L05 S54 a stream of tiny bombs, each legal, is served and stays bounded")
 def _():
     needs_nginx()
     before = rss(server.workers())
@@ -198,7 +198,7 @@ def _():
     echo_works()
 
 
-@tap.case("L07 a slow reader in a room is closed with 4101 when its queue is full; the others get everything")
+@tap.case("L07 S52 a slow reader in a room is closed with 4101 when its queue is full; the others get everything")
 def _():
     needs_nginx()
     slow, dead = (ws.connect(server, "/narrow", token=TOKEN, rcvbuf=4096) for _ in range(2))

@@ -97,7 +97,7 @@ def _():
 accepted("N02 a plain offer is accepted with legal parameters", [P, P + ";client_max_window_bits", " " + P + " ; client_max_window_bits "])
 
 
-@tap.case("N02 both directions go without context takeover, and the response says so")
+@tap.case("N02 S68 both directions go without context takeover, and the response says so")
 def _():
     needs_nginx()
     for value in (P, P + "; client_max_window_bits", P + "; server_no_context_takeover", P + "; server_max_window_bits=12"):
@@ -128,7 +128,7 @@ accepted("N07 server_no_context_takeover is in the response when offered, and ob
          lambda got, value: tap.in_("server_no_context_takeover", got, f"response to {value!r}"))
 
 
-@tap.case("N07 equal messages are equal octets, for no window is kept")
+@tap.case("N07 S68 equal messages are equal octets, for no window is kept")
 def _():
     with ws.connect(server, "/deflate", extensions=P + "; server_no_context_takeover") as client:
         seen = []

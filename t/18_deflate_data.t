@@ -212,7 +212,7 @@ def _():
         page.close()
 
 
-@tap.case("D13 compression is off unless it is switched on, and the pages say why")
+@tap.case("D13 S68 compression is off unless it is switched on, and the pages say why")
 def _():
     needs_nginx()
     for path, options in (("/echo", {}), ("/ws", {"token": jwt.mint(sub="u1")})):

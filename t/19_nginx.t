@@ -235,7 +235,7 @@ def _():
     wire.close()
 
 
-@tap.case("I04 worker_connections used up: refused cleanly, and served again afterwards")
+@tap.case("I04 S49 worker_connections used up: refused cleanly, and served again afterwards")
 def _():
     small = Nginx(name="nginx of few connections", locations="location = /echo { rooms_echo; }", workers=1, events="worker_connections 24;",
                   expect=[r"worker_connections are not enough"])
@@ -330,7 +330,7 @@ def h2_headers(fields):
     return b"".join(b"\0" + bytes([len(n)]) + n.encode() + bytes([len(v)]) + v.encode() for n, v in fields)
 
 
-@tap.case("I05 HTTP/2: extended CONNECT and plain requests to the endpoint are refused cleanly (T01-T12)")
+@tap.case("I05 S8 HTTP/2: extended CONNECT and plain requests to the endpoint are refused cleanly (T01-T12)")
 def _():
     from rooms.wire import Wire
     base = [(":scheme", "http"), (":path", "/echo"), (":authority", "localhost")]
@@ -454,7 +454,7 @@ def _():
     page.expect_closed(1012)
 
 
-@tap.case("I07 a proxied request to publish does not pass for a local one")
+@tap.case("I07 S57 a proxied request to publish does not pass for a local one")
 def _():
     forwarding = Nginx(name="nginx that forwards", module=False, locations=f"""
         location / {{ proxy_pass http://127.0.0.1:{server.port}; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; }}""")

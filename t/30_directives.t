@@ -58,6 +58,7 @@ LOCATIONS = """
     location = /jwks        { rooms; rooms_jwt_jwks @DIR@/jwks; }
     location = /token       { rooms; rooms_jwt_token $arg_jwt; }
     location = /header      { rooms; rooms_jwt_token $http_x_token; }
+    location = /cookie      { rooms; rooms_jwt_token $cookie_session; }
     location = /issuer      { rooms; rooms_jwt_issuer https://login.example; }
     location = /audience    { rooms; rooms_jwt_audience one two; }
     location = /leeway      { rooms; rooms_jwt_leeway 60s; }
@@ -86,6 +87,8 @@ LOCATIONS = """
     location = /queue       { rooms; rooms_send_queue 32k; }
     location = /limit       { rooms; rooms_max_connections 2; }
     location = /per-user    { rooms; rooms_max_connections 1 per=$rooms_user; rooms_max_connections 3; }
+    location = /per-tenant  { rooms; rooms_max_connections 2 per=$rooms_claim_tenant_id; }
+    location = /per-address { rooms; rooms_max_connections 2 per=$remote_addr; }
     location = /per-http    { rooms; rooms_max_connections 1 per=${rooms_claim_plan}; rooms_auth_failure http; }
     location = /deflate     { rooms_echo; rooms_compression on min=100 level=9; }
     location = /drain       { rooms; rooms_drain 900ms; }
@@ -164,7 +167,7 @@ def refused_publish(status, path="/publish", log=None, **options):
 BEARER = {"Authorization": f"Bearer {SECRET}"}
 
 
-@tap.case("rooms_publish alone takes local peers only: TCP and unix socket")
+@tap.case("S57: rooms_publish alone takes local peers only: TCP and unix socket")
 def _():
     publish()
     publish(unix=True)
@@ -178,17 +181,17 @@ for header in ("Origin: http://localhost", "Sec-Fetch-Site: same-origin", "X-For
         response = http.request(server, "GET", "/status", {name: value})
         tap.is_(response.status, 403, "status of /status")
         server.wait_log(rf'"rooms_status" refused a (?:local peer|request) .* "(?i:{name})"')
-    tap.add(f"rooms_publish and rooms_status alone refuse a request with {header}, and the log names both", go)
+    tap.add(f"S57: rooms_publish and rooms_status alone refuse a request with {header}, and the log names both", go)
 
 
-@tap.case("rooms_publish alone: local is the socket's own peer, whatever realip says")
+@tap.case("S57: rooms_publish alone: local is the socket's own peer, whatever realip says")
 def _():
     publish("/publish-r", headers={"X-Client": "203.0.113.7"})
     refused_publish(403, "/publish-rn", headers={"X-Client": "203.0.113.7"}, log='outside of "from="')
     publish("/publish-rn", headers={"X-Client": "10.1.2.3"})
 
 
-@tap.case("rooms_publish secret= takes either line of the file, from anywhere, and nothing else: 401")
+@tap.case("S59 R6: rooms_publish secret= takes either line of the file, from anywhere, and nothing else: 401")
 def _():
     publish("/publish-s", headers=BEARER)
     publish("/publish-s", headers={"Authorization": "bearer  the second one of the rotation", "X-Forwarded-For": "203.0.113.7"})
@@ -199,7 +202,7 @@ def _():
         tap.like(response.get("WWW-Authenticate", ""), "Bearer", "WWW-Authenticate")
 
 
-@tap.case("rooms_publish from= takes those peers, with secret= besides both count")
+@tap.case("S57: rooms_publish from= takes those peers, with secret= besides both count")
 def _():
     publish("/publish-l")
     publish("/publish-u", unix=True)
@@ -211,7 +214,7 @@ def _():
     refused_publish(403, "/publish-sn", headers=BEARER)
 
 
-@tap.case("rooms_publish is not to be reached by an internal redirect: 403")
+@tap.case("S61: rooms_publish is not to be reached by an internal redirect: 403")
 def _():
     response = http.publish(server, {"room": "session:1", "type": "x", "data": {}}, path="/inside", expect=None)
     tap.is_(response.status, 403, "status")
@@ -253,7 +256,7 @@ def _():
             page.expect(type="unsubscribed", room=room)
 
 
-@tap.case("rooms_claim names a claim by its path, in rules and in the log")
+@tap.case("R1: rooms_claim names a claim by its path, in rules and in the log")
 def _():
     token = jwt.mint(sub="u1", org={"id": "o7"}, tenantId="T9", plan="gold")
     with opened("/allow", token) as page:
@@ -271,7 +274,7 @@ def server_log(pattern):
 
 # --- tokens
 
-@tap.case("rooms_jwt_key: the location's own keys replace those of http{}, several may be given, kid picks one")
+@tap.case("S29: rooms_jwt_key: the location's own keys replace those of http{}, several may be given, kid picks one")
 def _():
     mine, other = jwt.mint(sub="u1"), jwt.mint(sub="u1", key=OTHER)
     opened("/ws", mine).drop()
@@ -314,14 +317,14 @@ def _():
             tap.is_(page.protocol, "rooms.v1" if token else None, "subprotocol")
 
 
-@tap.case("rooms_jwt_issuer: iss must be exactly this")
+@tap.case("S23: rooms_jwt_issuer: iss must be exactly this")
 def _():
     opened("/issuer", jwt.mint(sub="u1", iss="https://login.example")).drop()
     closed("/issuer", 4002, jwt.mint(sub="u1", iss="https://login.example/"))
     closed("/issuer", 4002, jwt.mint(sub="u1"))
 
 
-@tap.case("rooms_jwt_audience: aud must have one of these")
+@tap.case("S23: rooms_jwt_audience: aud must have one of these")
 def _():
     opened("/audience", jwt.mint(sub="u1", aud="two")).drop()
     opened("/audience", jwt.mint(sub="u1", aud=["x", "one"])).drop()
@@ -344,7 +347,7 @@ def _():
     opened("/ws", jwt.mint(sub="u1", iat=now - 300)).drop()
 
 
-@tap.case("rooms_jwt_require: the claims that must be there; default exp, none for none")
+@tap.case("S20: rooms_jwt_require: the claims that must be there; default exp, none for none")
 def _():
     closed("/ws", 4002, jwt.mint(sub="u1", exp=None))
     opened("/no-require", jwt.mint(sub="u1", exp=None)).drop()
@@ -352,7 +355,7 @@ def _():
     opened("/require", jwt.mint(sub="u1")).drop()
 
 
-@tap.case("rooms_jwt_exp_unit: milliseconds are taken only where it says so, elsewhere the log says which directive to use")
+@tap.case("S21 R3: rooms_jwt_exp_unit: milliseconds are taken only where it says so, elsewhere the log says which directive to use")
 def _():
     token = jwt.mint(sub="u1", exp=int(time.time() + 3600) * 1000)
     with opened("/ms", token) as page:
@@ -377,7 +380,7 @@ def _():
         may(page, "session:8", False)
 
 
-@tap.case("rooms_auth_failure: 4001 and 4002, or 401 and 403")
+@tap.case("S7: rooms_auth_failure: 4001 and 4002, or 401 and 403")
 def _():
     closed("/ws", 4001)
     closed("/ws", 4002, "x.y.z")
@@ -402,7 +405,7 @@ def _():
 
 # --- rooms
 
-@tap.case("rooms_allow: claims, the user, a declared claim, variables of the request; all else is closed; case counts")
+@tap.case("S33 R1: rooms_allow: claims, the user, a declared claim, variables of the request; all else is closed; case counts")
 def _():
     token = jwt.mint(sub="u1", tenant_id="t1")
     with opened("/allow?x=5", token) as page:
@@ -427,7 +430,7 @@ def _():
         page.expect(type="error", code="forbidden", room="session:2")
 
 
-@tap.case("rooms_origin: none given, Origin's host and port are those of Host; requests without Origin pass")
+@tap.case("S3 S4: rooms_origin: none given, Origin's host and port are those of Host; requests without Origin pass")
 def _():
     for origin, host in (("http://localhost", "localhost"), ("https://localhost", "localhost"), ("https://a.example", "a.example:443"),
                          ("http://A.example:8080", "a.example:8080"), (None, "localhost")):
@@ -435,9 +438,23 @@ def _():
     for origin, host in (("http://evil.example", "localhost"), ("null", "localhost"), ("http://localhost:81", "localhost"),
                          ("http://localhost.evil.example", "localhost"), ("file://", "localhost"), ("x", "localhost")):
         refused("/ws", 403, origin=origin, host=host)
+    server.wait_log(r'\[warn\].*rooms: origin "http://localhost.evil.example" refused: it is not in rooms_origin')
 
 
-@tap.case("rooms_origin: a list, a regular expression for the whole origin, any")
+@tap.case("S5: rooms_jwt_token from a cookie opens nothing to a page of another site, though rooms_origin says nothing")
+def _():
+    cookie = [("Cookie", f"session={jwt.mint(sub='u1')}")]
+    for origin in ("https://evil.example", "http://localhost.evil.example", "null"):
+        try:
+            ws.connect(server, "/cookie", origin=origin, headers=cookie).drop()
+            tap.fail(f"opened to {origin}")
+        except ws.HandshakeRefused as refusal:
+            tap.is_(refusal.status, 403, origin)
+    with ws.connect(server, "/cookie", origin="http://localhost", headers=cookie) as page:
+        page.expect(type="connected", userId="u1")
+
+
+@tap.case("S3: rooms_origin: a list, a regular expression for the whole origin, any")
 def _():
     for path, good, bad in (
             ("/origins", ["https://a.example", "HTTPS://A.EXAMPLE:443", "http://b.example:8080", "null"],
@@ -467,7 +484,7 @@ def _():
     tap.is_(opened("/ws").hello["heartbeat"], 30000, "default")
 
 
-@tap.case("rooms_max_message: a longer one is 1009")
+@tap.case("S41: rooms_max_message: a longer one is 1009")
 def _():
     with opened("/message") as page:
         page.send_text('{"type":"ping"}' + " " * 100)
@@ -479,7 +496,7 @@ def _():
         page.expect(type="pong")
 
 
-@tap.case("rooms_max_rooms: one more is an error, limit")
+@tap.case("S48: rooms_max_rooms: one more is an error, limit")
 def _():
     with opened("/max-rooms") as page:
         may(page, "session:1")
@@ -491,7 +508,7 @@ def _():
         may(page, "session:3")
 
 
-@tap.case("rooms_rate: more messages are errors, rate")
+@tap.case("S46: rooms_rate: more messages are errors, rate")
 def _():
     with opened("/rate") as page:
         for _ in range(3):
@@ -505,7 +522,7 @@ def _():
             page.expect(type="pong")
 
 
-@tap.case("rooms_send_queue: who does not read is closed with 4101 when more than this waits")
+@tap.case("S52: rooms_send_queue: who does not read is closed with 4101 when more than this waits")
 def _():
     text = "x" * 30000
     with opened("/queue", rcvbuf=4096) as slow:
@@ -516,7 +533,7 @@ def _():
     server_log(r"^/queue 101 4101 ")
 
 
-@tap.case("rooms_max_connections: one more is 4103, in all and per variable, an empty value is not counted; 429 with http")
+@tap.case("S49: rooms_max_connections: one more is 4103, in all and per variable, an empty value is not counted; 429 with http")
 def _():
     pages = [opened("/limit") for _ in range(2)]
     closed("/limit", 4103, jwt.mint(sub="u2"))
@@ -539,6 +556,18 @@ def _():
     gold += [opened("/per-http", jwt.mint(sub="b", plan="free")), opened("/per-http"), opened("/per-http")]
     for page in pages + [one, two, nobody] + gold:
         page.drop()
+
+
+@tap.case("S49: rooms_max_connections: for each tenant and for each address, whoever the users are")
+def _():
+    for path, ours, other in (("/per-tenant", {"tenant_id": "t1"}, {"tenant_id": "t2"}), ("/per-address", {}, {"unix": True})):
+        def token_of(sub, claims):
+            return jwt.mint(sub=sub, **{name: value for name, value in claims.items() if name != "unix"})
+        pages = [opened(path, token_of(sub, ours)) for sub in "ab"]
+        closed(path, 4103, token_of("c", ours))
+        pages.append(opened(path, token_of("c", other), unix="unix" in other))
+        for page in pages:
+            page.drop()
 
 
 @tap.case("rooms_compression: off by default, negotiated where on, only for messages of min and more")

@@ -11,7 +11,8 @@ server = Nginx(start=False, files={
     "secret": jwt.SECRET, "short": b"too short", "open": jwt.SECRET, "empty": b"",
     "backend": b"a backend's secret, long enough\n", "three": b"\n".join([b"a backend's secret %d" % n for n in range(3)]),
     "jwks": b'{"keys":[]}', "broken.json": b"{", "password": b"a password of Redis\n",
-    "two_passwords": b"a password of Redis\nanother\n", "newline": b"\n"})
+    "two_passwords": b"a password of Redis\nanother\n", "newline": b"\n",
+    "known": b"dev-secret-change-in-production!", "known_backend": b"swarm-internal-dev-key-2024\n"})
 os.chmod(server.path("open"), 0o644)
 make_certificate(server.dir)
 ec = jwt.Key(server.dir, "ES256")
@@ -51,6 +52,7 @@ IN_LOCATION = [
     ("rooms_jwt_key", "HS256 @DIR@/nowhere", 'cannot read ".*/nowhere": No such file'),
     ("rooms_jwt_key", "HS256 @DIR@", "not a regular file"),
     ("rooms_jwt_key", "HS256 @DIR@/short", "at least 32"),
+    ("rooms_jwt_key", "HS256 @DIR@/known", "a well-known sample"),
     ("rooms_jwt_key", "HS256 @DIR@/ES256.pub", "PEM|public key"),
     ("rooms_jwt_key", "RS256 @DIR@/secret", "PEM|public key"),
     ("rooms_jwt_key", "RS256 @DIR@/small.pub", "2048"),
@@ -136,8 +138,11 @@ IN_LOCATION = [
     ("rooms_drain", "x", "for example 3s"),
     ("rooms_access_log", "start", "end or upgrade"),
 ]
+# What is too weak to be a key, or known to everybody.
+IDS = {"HS256 @DIR@/short": "S19: ", "RS256 @DIR@/small.pub": "S19: ", "HS256 @DIR@/ES256.pub": "S11: ", "ES384 @DIR@/ES256.pub": "S18: ",
+       "HS256 @DIR@/known": "R5: ", "301s": "S22: "}
 for name, arguments, right in IN_LOCATION:
-    tap.add(f"{name} {arguments}: refused", refused, name, right, "", location(f"{SOCKET}\n{name} {arguments};"))
+    tap.add(f"{IDS.get(arguments, '')}{name} {arguments}: refused", refused, name, right, "", location(f"{SOCKET}\n{name} {arguments};"))
 
 IN_HTTP = [
     ("rooms_zone", "rooms", "rooms:32m"),
@@ -237,6 +242,7 @@ BACKEND = [
     ("secret=@DIR@/empty", "secret"),
     ("secret=@DIR@/short", "at least 16"),
     ("secret=@DIR@/three", "one or two|two"),
+    ("secret=@DIR@/known_backend", "a well-known sample"),
     ("secret=@DIR@/backend secret=@DIR@/backend", "two lines"),
     ("from=10.0.0.0/33", "from=10.0.0.0/8"),
     ("from=localhost", "from=10.0.0.0/8"),
@@ -244,7 +250,7 @@ BACKEND = [
 ]
 for name in ("rooms_publish", "rooms_approvals_api", "rooms_status"):
     for arguments, right in BACKEND:
-        tap.add(f"{name} {arguments}: refused", refused, name, right, "",
+        tap.add(f"{'R5: ' if 'known' in arguments else ''}{name} {arguments}: refused", refused, name, right, "",
                 location(f"\n{name} {arguments};\n").replace("= /x", "/x"))
 
 APPROVALS = [
@@ -356,7 +362,16 @@ def _():
              "rooms_rate 3/1s;")
 
 
-@tap.case("a file with a secret that others may read is warned about, with its name and what to do")
+@tap.case("S58: a secret is what a file holds: its text in place of the name of a file is refused")
+def _():
+    text = "a-secret-that-somebody-wrote-into-the-configuration"
+    for directive in (f"rooms_jwt_key HS256 {text};", f"rooms_publish secret={text};", f"rooms_approvals_api secret={text};"):
+        code, said = server.test_config(http="rooms_postgres dbname=app; rooms_approvals postgres;", locations=f"location /x {{\n{directive}\n}}")
+        tap.is_(code, 1, "exit code")
+        tap.like(said, "No such file", directive.split()[0])
+
+
+@tap.case("S58: a file with a secret that others may read is warned about, with its name and what to do")
 def _():
     said = accepted("", location("rooms; rooms_jwt_key HS256 @DIR@/open;"))
     tap.like(said, r'\[warn\].*"rooms_jwt_key".*/open".*chmod 0640')

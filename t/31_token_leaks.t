@@ -10,7 +10,8 @@ import sys
 import threading
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from rooms import TIMEOUT, http, jwt, tap, wait_until, ws  # noqa: E402
-from rooms.nginx import Nginx                             # noqa: E402
+from rooms.nginx import Nginx, title                      # noqa: E402
+from rooms.redis import Redis                             # noqa: E402
 from rooms.wire import Wire                               # noqa: E402
 
 SECRET = "a backend's secret that no log may show"
@@ -163,56 +164,56 @@ AUTHORIZATION = [("Authorization", "Bearer TOKEN")]
 EMPTY = [("Sec-WebSocket-Protocol", "rooms.bearer.")]
 PROTOCOL = [("Sec-WebSocket-Protocol", "rooms.v1, rooms.bearer.TOKEN")]
 
-tap.add("taken from the subprotocol", opened, "/ws", token_offered="TOKEN")
-tap.add("taken from Authorization", opened, "/ws", headers=AUTHORIZATION)
-tap.add("taken from ?token=", opened, "/ws?token=TOKEN")
-tap.add("taken from ?token= between others", opened, "/ws?a=1&token=TOKEN&b=2")
-tap.add("taken from ?TOKEN=, for nginx folds names of arguments", opened, "/ws?ToKeN=TOKEN")
-tap.add("taken from the subprotocol, with one in each of the other places", opened, "/ws?token=TOKEN",
+tap.add("S66: taken from the subprotocol", opened, "/ws", token_offered="TOKEN")
+tap.add("S66: taken from Authorization", opened, "/ws", headers=AUTHORIZATION)
+tap.add("S66 R4: taken from ?token=", opened, "/ws?token=TOKEN")
+tap.add("S66: taken from ?token= between others", opened, "/ws?a=1&token=TOKEN&b=2")
+tap.add("S66: taken from ?TOKEN=, for nginx folds names of arguments", opened, "/ws?ToKeN=TOKEN")
+tap.add("S66: taken from the subprotocol, with one in each of the other places", opened, "/ws?token=TOKEN",
         token_offered="TOKEN", headers=AUTHORIZATION)
-tap.add("taken from $arg_jwt", opened, "/jwt?jwt=TOKEN")
-tap.add("taken from a cookie", opened, "/cookie", headers=[("Cookie", "a=b; session=TOKEN; c=d")])
-tap.add("taken from a header", opened, "/header", headers=[("X-Token", "TOKEN")])
-tap.add("taken from Authorization behind a tab", opened, "/ws", headers=[("Authorization", "Bearer\tTOKEN")])
-tap.add("taken from Authorization, as the subprotocol's is empty", opened, "/ws", headers=EMPTY + AUTHORIZATION)
-tap.add("taken from ?token=, as the others are empty", opened, "/ws?token=TOKEN", headers=EMPTY + [("Authorization", "Bearer ")])
-tap.add("taken from the second of the subprotocol's, as the first is empty", opened, "/ws",
+tap.add("S66: taken from $arg_jwt", opened, "/jwt?jwt=TOKEN")
+tap.add("S66: taken from a cookie", opened, "/cookie", headers=[("Cookie", "a=b; session=TOKEN; c=d")])
+tap.add("S66: taken from a header", opened, "/header", headers=[("X-Token", "TOKEN")])
+tap.add("S66: taken from Authorization behind a tab", opened, "/ws", headers=[("Authorization", "Bearer\tTOKEN")])
+tap.add("S66: taken from Authorization, as the subprotocol's is empty", opened, "/ws", headers=EMPTY + AUTHORIZATION)
+tap.add("S66: taken from ?token=, as the others are empty", opened, "/ws?token=TOKEN", headers=EMPTY + [("Authorization", "Bearer ")])
+tap.add("S66: taken from the second of the subprotocol's, as the first is empty", opened, "/ws",
         headers=[("Sec-WebSocket-Protocol", "rooms.bearer., rooms.bearer.TOKEN")])
-tap.add("taken from the path", opened, "/path/TOKEN")
-tap.add("taken from a variable that `set` made in the same location", opened, "/set?token=TOKEN")
-tap.add("taken after a rewrite to another location", opened, "/rewrites?token=TOKEN")
-tap.add("taken with rooms_access_log upgrade", opened, "/upgrade?token=TOKEN", headers=AUTHORIZATION)
-tap.add("in the Referer", opened, "/ws?token=TOKEN", headers=[("Referer", "http://localhost/page?token=TOKEN")])
-tap.add("?token= in a location that takes none", answered, "/echo?token=TOKEN", 101)
-tap.add("?token= in a path that is a typing error", answered, "/wss?token=TOKEN", 404)
-tap.add("4001: $arg_jwt where ?token= was wanted", opened, "/ws?jwt=TOKEN", code=4001)
+tap.add("S66: taken from the path", opened, "/path/TOKEN")
+tap.add("S66: taken from a variable that `set` made in the same location", opened, "/set?token=TOKEN")
+tap.add("S66: taken after a rewrite to another location", opened, "/rewrites?token=TOKEN")
+tap.add("S66: taken with rooms_access_log upgrade", opened, "/upgrade?token=TOKEN", headers=AUTHORIZATION)
+tap.add("S66: in the Referer", opened, "/ws?token=TOKEN", headers=[("Referer", "http://localhost/page?token=TOKEN")])
+tap.add("S66: ?token= in a location that takes none", answered, "/echo?token=TOKEN", 101)
+tap.add("S66: ?token= in a path that is a typing error", answered, "/wss?token=TOKEN", 404)
+tap.add("S66 4001: $arg_jwt where ?token= was wanted", opened, "/ws?jwt=TOKEN", code=4001)
 for name, options in (("?token=", dict(path="/ws?token=TOKEN")), ("subprotocol", dict(path="/ws", token_offered="TOKEN")),
                       ("Authorization", dict(path="/ws", headers=AUTHORIZATION))):
-    tap.add(f"4002: a bad one, {name}", lambda options: opened(code=4002, token=bad_token(), **options), options)
-    tap.add(f"4002: an expired one, {name}", lambda options: opened(code=4002, token=new_token(exp=1), **options), options)
-tap.add("403: a bad one with rooms_auth_failure http", lambda: answered("/http?token=TOKEN", 403, bad_token()))
-tap.add("405: POST", answered, "/ws?token=TOKEN", 405, method="POST", headers=AUTHORIZATION)
-tap.add("400: no Upgrade", answered, "/ws?token=TOKEN", 400, headers=AUTHORIZATION + PROTOCOL, upgrade=False)
-tap.add("403: refused in the server's rewrite phase", answered, "/ws?token=TOKEN&deny=1", 403, headers=AUTHORIZATION + PROTOCOL)
-tap.add("403: `return` in the location", answered, "/returns?token=TOKEN", 403, headers=AUTHORIZATION + PROTOCOL)
-tap.add("403: refused by access", answered, "/denied?token=TOKEN", 403, headers=AUTHORIZATION + PROTOCOL)
-tap.add("404: refused by access, error_page to a named location", answered, "/named?token=TOKEN", 404, headers=AUTHORIZATION)
-tap.add("404: refused by access, error_page with an internal redirect", answered, "/page?token=TOKEN", 404, headers=AUTHORIZATION)
-tap.add("401: refused by auth_request", answered, "/refused?token=TOKEN", 401, headers=AUTHORIZATION + PROTOCOL)
-tap.add("401: refused by auth_basic", answered, "/basic?token=TOKEN", 401, headers=AUTHORIZATION + PROTOCOL)
-tap.add("502: an upstream that is not there, with its line in the error log", answered, "/proxied?token=TOKEN", 502)
-tap.add("a secret of a backend, right and wrong", lambda: [
+    tap.add(f"S66 4002: a bad one, {name}", lambda options: opened(code=4002, token=bad_token(), **options), options)
+    tap.add(f"S66 4002: an expired one, {name}", lambda options: opened(code=4002, token=new_token(exp=1), **options), options)
+tap.add("S66 403: a bad one with rooms_auth_failure http", lambda: answered("/http?token=TOKEN", 403, bad_token()))
+tap.add("S66 405: POST", answered, "/ws?token=TOKEN", 405, method="POST", headers=AUTHORIZATION)
+tap.add("S66 400: no Upgrade", answered, "/ws?token=TOKEN", 400, headers=AUTHORIZATION + PROTOCOL, upgrade=False)
+tap.add("S66 403: refused in the server's rewrite phase", answered, "/ws?token=TOKEN&deny=1", 403, headers=AUTHORIZATION + PROTOCOL)
+tap.add("S66 403: `return` in the location", answered, "/returns?token=TOKEN", 403, headers=AUTHORIZATION + PROTOCOL)
+tap.add("S66 403: refused by access", answered, "/denied?token=TOKEN", 403, headers=AUTHORIZATION + PROTOCOL)
+tap.add("S66 404: refused by access, error_page to a named location", answered, "/named?token=TOKEN", 404, headers=AUTHORIZATION)
+tap.add("S66 404: refused by access, error_page with an internal redirect", answered, "/page?token=TOKEN", 404, headers=AUTHORIZATION)
+tap.add("S66 401: refused by auth_request", answered, "/refused?token=TOKEN", 401, headers=AUTHORIZATION + PROTOCOL)
+tap.add("S66 401: refused by auth_basic", answered, "/basic?token=TOKEN", 401, headers=AUTHORIZATION + PROTOCOL)
+tap.add("S66 502: an upstream that is not there, with its line in the error log", answered, "/proxied?token=TOKEN", 502)
+tap.add("S66: a secret of a backend, right and wrong", lambda: [
     answered("/publish", status, token, method="POST", headers=AUTHORIZATION, upgrade=False)
     for token, status in ((SECRET.replace(" ", "-"), 401), (SECRET, 400))])
 
 
-@tap.case("503: refused by limit_req")
+@tap.case("S66 503: refused by limit_req")
 def _():
     answered("/limited?token=TOKEN", 101)
     answered("/limited?token=TOKEN", 503, headers=AUTHORIZATION + PROTOCOL)
 
 
-@tap.case("503: refused by limit_conn")
+@tap.case("S66 503: refused by limit_conn")
 def _():
     with ws.connect(server, "/few", token=new_token()) as page:
         page.expect(type="connected")
@@ -239,7 +240,7 @@ def _():
     tap.in_(f"X-User: user-{count}", backend.heads[before], "what the proxy passed on")
 
 
-@tap.case("a token in percent-encoding is read, and its encoded bytes are no more in a log than the others")
+@tap.case("S66: a token in percent-encoding is read, and its encoded bytes are no more in a log than the others")
 def _():
     token = new_token()
     encoded = "".join(f"%{ord(c):02X}" for c in token)
@@ -276,7 +277,7 @@ for what, at in (("in the argument", len("GET /ws?token=") + 40), ("behind the a
             cut(octets.encode(), first=PLAIN if kept else b"")
             clean(token, since)
             server.wait_log(r"client prematurely closed connection")
-        tap.add(f"cut off {what}{', second on a kept-alive connection' if kept else ''}", go)
+        tap.add(f"S66: cut off {what}{', second on a kept-alive connection' if kept else ''}", go)
 
 
 def malformed(what, status, octets):
@@ -289,29 +290,29 @@ def malformed(what, status, octets):
     tap.add(what, go)
 
 
-malformed("400: no Host", 400, "GET /ws?token=TOKEN HTTP/1.1\r\n\r\n")
-malformed("400: two Authorization headers, which nginx quotes", 400,
+malformed("S66 400: no Host", 400, "GET /ws?token=TOKEN HTTP/1.1\r\n\r\n")
+malformed("S66 400: two Authorization headers, which nginx quotes", 400,
           "GET /ws HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer TOKEN\r\nAuthorization: Bearer TOKEN\r\n\r\n")
-malformed("an invalid header line, which nginx quotes", 400,
+malformed("S66: an invalid header line, which nginx quotes", 400,
           "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization : Bearer TOKEN\r\nCookie : s=TOKEN\r\n\r\n")
-malformed("400: a NUL in a header behind the token", 400,
+malformed("S66 400: a NUL in a header behind the token", 400,
           "GET /ws?token=TOKEN HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer TOKEN\r\nX: \0\r\n\r\n")
-malformed("400: an invalid host in the request line", 400, "GET http://a//../:b/ws?token=TOKEN HTTP/1.1\r\nHost: x\r\n\r\n")
-malformed("400: a URI with too many ..", 400, "GET /../ws?token=TOKEN HTTP/1.1\r\nHost: x\r\n\r\n")
-malformed("505: another version", 505, "GET /ws?token=TOKEN HTTP/7.7\r\nHost: x\r\n\r\n")
-malformed("414: a long URI", 414, "GET /ws?token=TOKEN&x=" + "y" * 9000 + " HTTP/1.1\r\n\r\n")
-malformed("414: a long token", 414, "GET /ws?token=TOKEN" + "y" * 9000 + " HTTP/1.1\r\n\r\n")
-malformed("400: a long header line, whose beginning nginx quotes", 400,
+malformed("S66 400: an invalid host in the request line", 400, "GET http://a//../:b/ws?token=TOKEN HTTP/1.1\r\nHost: x\r\n\r\n")
+malformed("S66 400: a URI with too many ..", 400, "GET /../ws?token=TOKEN HTTP/1.1\r\nHost: x\r\n\r\n")
+malformed("S66 505: another version", 505, "GET /ws?token=TOKEN HTTP/7.7\r\nHost: x\r\n\r\n")
+malformed("S66 414: a long URI", 414, "GET /ws?token=TOKEN&x=" + "y" * 9000 + " HTTP/1.1\r\n\r\n")
+malformed("S66 414: a long token", 414, "GET /ws?token=TOKEN" + "y" * 9000 + " HTTP/1.1\r\n\r\n")
+malformed("S66 400: a long header line, whose beginning nginx quotes", 400,
           "GET /ws HTTP/1.1\r\nHost: x\r\nCookie: session=TOKEN; x=" + "y" * 9000 + "\r\n\r\n")
 
 
 # What rooms_jwt_token reads, in requests whose location nobody has looked for.
-malformed("400: no Host, with the cookie that has the token", 400,
+malformed("S66 400: no Host, with the cookie that has the token", 400,
           "GET /cookie HTTP/1.1\r\nCookie: a=b; session=TOKEN; c=d\r\n\r\n")
-malformed("400: a bad length, with the cookie in quotes and other letters", 400,
+malformed("S66 400: a bad length, with the cookie in quotes and other letters", 400,
           "GET /cookie HTTP/1.1\r\nHost: x\r\nCookie: a=b; SESSION = \"TOKEN\"\r\nContent-Length: x\r\n\r\n")
-malformed("400: no Host, with the header that has the token", 400, "GET /header HTTP/1.1\r\nX-Token: TOKEN\r\n\r\n")
-malformed("400: a long line behind the header that has the token", 400,
+malformed("S66 400: no Host, with the header that has the token", 400, "GET /header HTTP/1.1\r\nX-Token: TOKEN\r\n\r\n")
+malformed("S66 400: a long line behind the header that has the token", 400,
           "GET /header HTTP/1.1\r\nHost: x\r\nx-token: Bearer TOKEN\r\nX: " + "y" * 9000 + "\r\n\r\n")
 for name, line in (("cookie", "Cookie: session=TOKEN"), ("header", "X-Token: TOKEN")):
     def go(line=line):
@@ -319,10 +320,10 @@ for name, line in (("cookie", "Cookie: session=TOKEN"), ("header", "X-Token: TOK
         since = len(lines())
         cut(f"GET /cookie HTTP/1.1\r\nHost: x\r\n{line}\r\nX: ".replace("TOKEN", token).encode())
         clean(token, since)
-    tap.add(f"cut off behind the {name} that has the token", go)
+    tap.add(f"S66: cut off behind the {name} that has the token", go)
 
 
-@tap.case("408: the rest of the request does not come")
+@tap.case("S66 408: the rest of the request does not come")
 def _():
     token = new_token(pad="x" * 100)
     since = len(lines())
@@ -333,7 +334,7 @@ def _():
     clean(token, since)
 
 
-@tap.case("HTTP/2: refused, and no log shows the token")
+@tap.case("S66: HTTP/2: refused, and no log shows the token")
 def _():
     curl = shutil.which("curl")
     if not curl:
@@ -347,7 +348,7 @@ def _():
     clean(token, since)
 
 
-@tap.case("an error log that goes to syslog shows none")
+@tap.case("S66: an error log that goes to syslog shows none")
 def _():
     receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     path = server.path("syslog.sock")
@@ -366,7 +367,7 @@ def _():
     tap.is_(other.stop(), [], "problems")
 
 
-@tap.case("at debug level, of all lines only nginx's own could show it")
+@tap.case("S66: at debug level, of all lines only nginx's own could show it")
 def _():
     other = Nginx(LOCATIONS, http="error_log @DIR@/debug.log debug;" + HTTP, files=FILES, name="debug")
     token = new_token()
@@ -383,7 +384,72 @@ def _():
     tap.is_(other.stop(), [], "problems")
 
 
-@tap.case("logs are reopened and go on being clean")
+def in_memory(pid, words):
+    """Which of these octets are in what the process may write to."""
+    found = set()
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as memory:
+        for line in maps:
+            place, rights = line.split()[:2]
+            if not rights.startswith("rw"):
+                continue
+            begin, end = (int(part, 16) for part in place.split("-"))
+            try:
+                memory.seek(begin)
+                octets = memory.read(end - begin)
+            except (OSError, ValueError):   # [vvar] and its like
+                continue
+            found |= {word for word in words if word in octets}
+    return found
+
+
+@tap.case("S66: once a token has opened a socket, or was refused, no memory of a worker has its signature, and no title")
+def _():
+    def expect_forgotten(token, user):
+        name, signature = user.encode(), token.split(".")[2][4:-4].encode()
+        found = set().union(*(in_memory(pid, [name, signature]) for pid in server.workers()))
+        tap.is_(found, {name}, f"what is found of {user} and the signature")
+        for pid in [server.pid, *server.workers()]:
+            tap.unlike(title(pid), re.escape(token[-20:]), "title")
+    for way in ({"token": "TOKEN"}, {"headers": AUTHORIZATION}, {"path": "/ws?token=TOKEN"}, {"path": "/cookie", "headers": [("Cookie", "session=TOKEN")]}):
+        token = new_token()
+        path = way.get("path", "/ws").replace("TOKEN", token)
+        headers = [tuple(part.replace("TOKEN", token) for part in pair) for pair in way.get("headers", ())]
+        with ws.connect(server, path, headers=headers, token=token if "token" in way else None) as page:
+            page.expect(type="connected")
+            expect_forgotten(token, f"user-{count}")
+            renewed = jwt.mint(sub=f"user-{count}")
+            page.send_json(type="auth", token=renewed)
+            page.expect(type="auth:ok")
+            expect_forgotten(renewed, f"user-{count}")
+            other = jwt.mint(sub="somebody-else")
+            page.send_json(type="auth", token=other)
+            page.expect(type="error", code="bad_token")
+            expect_forgotten(other, f"user-{count}")
+            page.close()
+
+
+@tap.case("S66: nothing that Redis is told has a byte of the token")
+def _():
+    with Redis() as redis:
+        other = Nginx("location = /ws { rooms; rooms_allow *; rooms_join session:$rooms_user; }", files=FILES, name="with Redis",
+                      http=f"rooms_redis {redis.url}; rooms_jwt_key HS256 @DIR@/secret;")
+        token = new_token()
+        with ws.connect(other, "/ws", token=token) as page:
+            page.wait_for(type="subscribed", room=f"session:user-{count}")
+            page.close()
+        written = b""
+        for folder, _, names in os.walk(redis.dir):
+            for name in names:
+                if name.endswith((".aof", ".log")):
+                    with open(os.path.join(folder, name), "rb") as file:
+                        written += file.read()
+        tap.ok(f"session:user-{count}".encode() in written, "the room is among what was written")
+        for part in token.split("."):
+            tap.ok(part.encode() not in written, "a part of the token")
+        tap.is_(other.stop(), [], "problems")
+
+
+@tap.case("S66: logs are reopened and go on being clean")
 def _():
     os.rename(server.path("error.log"), server.path("error.log.1"))
     server.send_signal(10)

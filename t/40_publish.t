@@ -204,7 +204,7 @@ def _():
         tap.is_(json.loads(text)["d"]["x"][2], {"type": "deep"}, "deep names are data's own")
 
 
-@tap.case("data cannot overwrite type, room, offset and timestamp, however it spells them")
+@tap.case("R7: data cannot overwrite type, room, offset and timestamp, however it spells them")
 def _():
     room = new_room()
     data = ('"type":"evil","room":"session:0","offset":99,"timestamp":1,"t\\u0079pe":"evil","\\u0072oom":"session:0",'
@@ -393,7 +393,7 @@ for what, body, code, pattern in BAD:
     tap.add(f"400 {code}: {what}", bad_case, body, code, pattern)
 
 
-@tap.case("405 for every method but POST, and no CORS headers for anybody")
+@tap.case("S64: 405 for every method but POST, and no CORS headers for anybody")
 def _():
     for method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"):
         response = http.request(server, method, "/publish")
@@ -408,7 +408,7 @@ def _():
         tap.unlike(response.head.decode(), "(?i)access-control", "headers")
 
 
-@tap.case("415 for a body of another type")
+@tap.case("S56: 415 for a body of another type")
 def _():
     for kind in ("text/plain", "multipart/form-data; boundary=x", "application/jsonx", "application/json-seq", "x"):
         error_of(post(event("session:1"), content_type=kind), 415, "unsupported_media_type")
@@ -448,7 +448,7 @@ def foreign_case(name, value):
 
 
 for name, value in FOREIGN:
-    tap.add(f"403 for a local peer whose request has {name}; the log names it", foreign_case, name, value)
+    tap.add(f"S57: 403 for a local peer whose request has {name}; the log names it", foreign_case, name, value)
 
 
 @tap.case("a unix socket is local")
@@ -456,7 +456,7 @@ def _():
     tap.is_(http.publish(server, event(new_room()), unix=True)["offset"], 1, "offset")
 
 
-@tap.case("with a secret: 401 without it, 200 with it, also from behind a proxy")
+@tap.case("S59 R6: with a secret: 401 without it, 200 with it, also from behind a proxy")
 def _():
     room = new_room()
     bearer = ("Authorization", "Bearer " + SECRETS[0])
@@ -472,7 +472,7 @@ def _():
         tap.unlike(server.log(), secret, "the error log")
 
 
-@tap.case("two lines in the file are two secrets")
+@tap.case("S59: two lines in the file are two secrets")
 def _():
     room = new_room()
     for number, secret in enumerate(SECRETS, 1):
@@ -487,7 +487,7 @@ def _():
     error_of(post(event(new_room()), path="/far"), 403, "forbidden")
 
 
-@tap.case("from= without a secret refuses what comes from a browser, and the log names header and directive")
+@tap.case("S57: from= without a secret refuses what comes from a browser, and the log names header and directive")
 def _():
     room = new_room()
     with open_page(server, room) as page:
@@ -503,7 +503,7 @@ def _():
         tap.is_(post(event(room), path="/both", headers=[bearer, FOREIGN[0]]).status, 200, "with the secret")
 
 
-@tap.case("no way inside of nginx leads a user's request to the endpoint")
+@tap.case("S61: no way inside of nginx leads a user's request to the endpoint")
 def _():
     room = new_room()
     with open_page(server, room) as page:
@@ -631,7 +631,71 @@ def _():
         page.expect(offset=1)
 
 
-@tap.case("what is in a publication does not reach the log")
+@tap.case("S56: a body of more than a mebibyte is 413 where nothing else is said; one of just that size is taken")
+def _():
+    body = json.dumps(event("session:1"))
+    for size, status in ((1 << 20, 200), ((1 << 20) + 1, 413)):
+        tap.is_(http.publish(small, body + " " * (size - len(body)), expect=None).status, status, f"{size} bytes")
+    small.wait_log("client intended to send too large body")
+
+
+@tap.case("S55: a publication may be 16 deep, and no deeper")
+def _():
+    for depth, status in ((14, 200), (15, 400)):
+        body = '{"room":"%s","type":"x","data":{"a":%s}}' % (new_room(), "[" * depth + "]" * depth)
+        tap.is_(post(body).status, status, f"{depth + 2} deep")
+
+
+@tap.case("S63: line breaks, NUL and commands of Redis in a publication stay text: all is told as it was, and the next offset is the next")
+def _():
+    room = new_room()
+    evil = "x\r\n*1\r\n$8\r\nFLUSHALL\r\nX-Evil: 1\r\n\r\n\x1b]"
+    with open_page(server, room) as page:
+        for number, text in enumerate((evil, evil + "\0"), 1):
+            response = post({"room": room, "type": text, "data": {text: text, "n": number}, "id": text})
+            tap.is_((response.status, response.json["offset"]), (200, number), f"answer {response!r}")
+            tap.is_(response.get("X-Evil"), None, "no header of the body's making")
+            got = page.expect(type=text, id=text, n=number, offset=number)
+            tap.is_(got[text], text, "a name and a value of data")
+            tap.is_(post({"room": room, "type": text, "data": {text: text, "n": number}, "id": text}).json.get("duplicate"), True, "its repeat")
+        page.send_json(type="subscribe", room=room, ref=evil)
+        page.expect(type="subscribed", ref=evil, offset=2)
+        for name in (room + evil, room + "\0", evil):
+            page.send_json(type="subscribe", room=name)
+            page.expect(type="error", code="bad_room")
+            error_of(post({"room": name, "type": "x"}), 400, "bad_room")
+        tap.is_(post(event(room, 3)).json["offset"], 3, "the next")
+        page.expect(n=3, offset=3)
+        page.expect_nothing()
+
+
+@tap.case("S65: no error says anything of what is inside: only its code and what the client did")
+def _():
+    answers = [post(body) for _, body, _, _ in BAD]
+    answers += [post(event("session:1"), path=path) for path in ("/far", "/one", "/two")]
+    answers += [post(event("session:1"), content_type="text/plain"), http.request(server, "PUT", "/publish"),
+                post(event("session:1"), headers=[("Idempotency-Key", "x" * 201)]), post(event("session:1"), headers=[FOREIGN[0]]),
+                post({"rooms": [f"session:big{n}" for n in range(1000)], "type": "x", "data": {"a": "x" * 100000}})]
+    tap.is_(sorted({answer.status for answer in answers}), [400, 401, 403, 405, 413, 415], "statuses")
+    inside = "|".join(re.escape(word) for word in (server.dir, "/etc/", ".cpp", ".hpp", "std::", "127.0.0.1", "unix:", *SECRETS))
+    for answer in answers:
+        error_of(answer, answer.status, answer.json["error"]["code"])
+        tap.unlike(answer.text, inside, "the body")
+        tap.unlike(answer.text, "(?i)nginx|exception|stack trace|errno", "the body")
+
+
+@tap.case("S61: whatever Host or URI a request names, there is one zone")
+def _():
+    room = new_room()
+    for offset, host in enumerate(("localhost", "other.example", "[::1]:81", "rooms"), 1):
+        tap.is_(http.request(server, "POST", "/publish", {"Content-Type": "application/json"}, json.dumps(event(room)), host=host).json["offset"],
+                offset, f"Host: {host}")
+    body = json.dumps(event(room)).encode()
+    octets = b"POST http://elsewhere.example/publish?zone=other HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+    tap.is_(http.raw(server, octets + body).json["offset"], 5, "an absolute URI")
+
+
+@tap.case("S69: what is in a publication does not reach the log")
 def _():
     post({"room": new_room(), "type": "x", "data": {"a": "a secret of the session"}, "id": "l"})
     post({"room": "nope", "type": "x", "data": {"a": "a secret of the session"}})

@@ -246,7 +246,7 @@ def _():
         tap.is_(response.json["error"]["code"], "method_not_allowed", "code")
 
 
-@tap.case("only local peers see it unless told otherwise")
+@tap.case("S57: only local peers see it unless told otherwise")
 def _():
     for name in ("Origin", "Sec-Fetch-Site", "X-Forwarded-For", "Forwarded", "Via", "X-Real-IP"):
         for query in ("", "?health", "?format=prometheus"):
@@ -261,7 +261,7 @@ def _():
     tap.is_(seen.status, 200, "the secret")
 
 
-@tap.case("neither user ids nor tokens nor messages are shown")
+@tap.case("S66: neither user ids nor tokens nor messages are shown")
 def _():
     token = jwt.mint(sub="somebody-particular")
     with ws.connect(server, "/ws", token=token) as page:

@@ -4,7 +4,7 @@ import os
 import sys
 import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from rooms import http, jwt, tap, wait_until, ws          # noqa: E402
+from rooms import SCALE, http, jwt, tap, wait_until, ws   # noqa: E402
 from rooms.nginx import Nginx                             # noqa: E402
 from rooms.page import join, presence                     # noqa: E402
 
@@ -36,6 +36,8 @@ server = Nginx(http="""
         rooms_join session:$arg_session;
         rooms_rate 1000/10s;
     }
+    location = /silent { rooms; rooms_jwt_key HS256 @DIR@/secret; rooms_allow session:*; }
+    location = /silent/rooms { rooms; rooms_jwt_key HS256 @DIR@/secret; rooms_allow session:*; rooms_rate 1000/10s; }
     location = /mirrored { rooms; rooms_jwt_key HS256 @DIR@/secret; rooms_allow session:*; mirror /copy; }
     location = /copy { internal; proxy_pass http://127.0.0.1:1; }
     location = /nested {
@@ -114,7 +116,7 @@ def _():
                           message="Access denied to " + kind)
 
 
-@tap.case("a rule with an empty value matches nothing")
+@tap.case("R1: a rule with an empty value matches nothing")
 def _():
     with page() as socket:  # no tenant_id, no ?page=
         for room in ("tenant:acme", "page:x", "org:x:y"):
@@ -122,7 +124,7 @@ def _():
             socket.expect(type="error", code="forbidden", room=room)
 
 
-@tap.case("closed by default: without a rule only the token's own rooms are open")
+@tap.case("S33 R2: closed by default: without a rule only the token's own rooms are open")
 def _():
     token = jwt.mint(sub="u1", rooms=["session:7", "ticket:*"])
     with ws.connect(server, "/closed", token=token) as socket:
@@ -133,7 +135,7 @@ def _():
         socket.expect(type="error", code="forbidden", room="session:8")
 
 
-@tap.case("another tenant's socket is refused the room and gets nothing")
+@tap.case("R2: another tenant's socket is refused the room and gets nothing")
 def _():
     with page(tenant_id="acme") as mine, page(tenant_id="globex") as other:
         join(mine, "tenant:acme")
@@ -141,6 +143,26 @@ def _():
         other.expect(type="error", code="forbidden", room="tenant:acme")
         publish("tenant:acme", n=1)
         mine.expect(type="x", n=1)
+        other.expect_nothing()
+
+
+@tap.case("S39: what is refused is told alike, whether that room of another tenant has members and events or never was")
+def _():
+    with page(tenant_id="acme") as mine, page(tenant_id="globex") as other:
+        start = join(mine, "tenant:acme")
+        publish("tenant:acme", n=1)
+        mine.wait_for(type="x", n=1)
+
+        def told(room):
+            answers = []
+            for message in ({"type": "subscribe"}, {"type": "presence"}, {"type": "unsubscribe"},
+                            {"type": "subscribe", "since": {"epoch": start["epoch"], "offset": start["offset"]}}):
+                other.send_json({**message, "room": room})
+                answers.append({**other.expect(room=room), "room": "", "timestamp": 0})
+            return answers
+        answers = told("tenant:acme")
+        tap.is_(answers, told("tenant:never-was"), "answers")
+        tap.is_([answer.get("code", answer["type"]) for answer in answers], ["forbidden", "forbidden", "unsubscribed", "forbidden"], "codes")
         other.expect_nothing()
 
 
@@ -270,7 +292,7 @@ def _():
         wait_until(lambda: presence(one, "session:seen") == ([("u1", 1), ("u2", 1)], 2), "the tab that closed is gone")
 
 
-@tap.case("rooms_max_rooms: the next one is refused, the others stay")
+@tap.case("S48: rooms_max_rooms: the next one is refused, the others stay")
 def _():
     with page() as socket:
         for n in range(6):
@@ -280,7 +302,7 @@ def _():
         join(socket, "session:m0")
 
 
-@tap.case("rooms_rate: messages over it are refused, and a client that goes on is closed with 4102")
+@tap.case("S46: rooms_rate: messages over it are refused, and a client that goes on is closed with 4102")
 def _():
     with page() as socket:
         for _n in range(40):
@@ -301,6 +323,83 @@ def drain_until_closed(socket, code):
             return
 
 
+@tap.case("S47: pings of the protocol count as messages: no pong beyond rooms_rate, and a client that goes on is closed with 4102")
+def _():
+    with page() as socket:
+        for n in range(40):
+            socket.send_ping(b"%d" % n)
+        for n in range(40):
+            tap.is_(socket.next_frame(), ws.Frame(10, b"%d" % n), "pong")
+        socket.send_ping(b"one more")
+        socket.expect(type="error", code="rate", retryable=True)
+        for _n in range(40):
+            socket.send_ping()
+        drain_until_closed(socket, 4102)
+
+
+@tap.case("R8 S41 S46 S48: where nothing is said there are limits: 64k, 60 messages in 10 s, 128 rooms, one origin, a heartbeat")
+def _():
+    def text(size):
+        return '{"type":"ping"}'.ljust(size)
+    with page(path="/silent") as socket:
+        tap.is_(socket.connected["heartbeat"], 30000, "heartbeat")
+        socket.send_text(text(65536))
+        for _n in range(59):
+            socket.send_json(type="ping")
+        for _n in range(60):
+            socket.expect(type="pong")
+        socket.send_json(type="ping")
+        socket.expect(type="error", code="rate")
+    with page(path="/silent") as socket:
+        socket.send_text(text(65537))
+        socket.expect_closed({1009})
+    with page(path="/silent/rooms") as socket:
+        for n in range(128):
+            join(socket, f"session:{n}")
+        socket.send_json(type="subscribe", room="session:128")
+        socket.expect(type="error", code="limit")
+    try:
+        ws.connect(server, "/silent", token=jwt.mint(sub="u1"), origin="https://evil.example").drop()
+        tap.fail("opened to another origin")
+    except ws.HandshakeRefused as refusal:
+        tap.is_(refusal.status, 403, "status")
+
+
+@tap.case("S55: a message may be 16 deep, and no deeper")
+def _():
+    with page() as socket:
+        for depth, answer in ((15, {"type": "pong"}), (16, {"type": "error", "code": "bad_json"})):
+            socket.send_text('{"type":"ping","x":%s}' % ("[" * depth + "]" * depth))
+            socket.expect(**answer)
+
+
+@tap.case("S51: a socket without a good token is gone within 10 s, though it never answers our Close and goes on sending")
+def _():
+    sockets = [ws.connect(server, "/ws", token=token) for token in (None, "x.y.z", jwt.mint(sub="u1", exp=1))]
+    started = time.monotonic()
+    for socket, code in zip(sockets, (4001, 4002, 4002)):
+        tap.is_(socket.next_frame().code, code, "Close")
+        socket.send_ping()
+    for socket in sockets:
+        tap.is_(socket.next_frame(10 * SCALE), None, "the end")
+        tap.ok(time.monotonic() - started < 10 * SCALE, f"gone after {time.monotonic() - started:.1f} s")
+
+
+@tap.case("S69: what a page says, good or bad, does not reach the log")
+def _():
+    with page() as socket:
+        for text in ('{"type":"subscribe","room":"session:1","x":"a secret of the session"}', '{"type":"a secret of the session"}',
+                     "a secret of the session", '{"type":"subscribe","room":"a secret of the session"}',
+                     '{"type":"auth","token":"a secret of the session"}'):
+            socket.send_text(text)
+            socket.recv_json()
+        socket.close()
+    with page() as socket:
+        socket.send(ws.frame(ws.TEXT, b"a secret of the session\xff"))
+        socket.expect_closed({1007})
+    tap.unlike(server.log(), "a secret of the session", "the error log")
+
+
 @tap.case("binary is closed with 1003")
 def _():
     socket = page()
@@ -308,7 +407,7 @@ def _():
     socket.expect_closed({1003})
 
 
-@tap.case("at exp the socket is warned beforehand and closed with 4201 at the end")
+@tap.case("S30 R9: at exp the socket is warned beforehand and closed with 4201 at the end")
 def _():
     exp = int(time.time()) + 3
     socket = page(exp=exp)
@@ -318,7 +417,7 @@ def _():
     tap.ok(time.time() >= exp - 0.1, "not before exp")
 
 
-@tap.case("auth with a new token of the same person moves the end")
+@tap.case("S30: auth with a new token of the same person moves the end")
 def _():
     exp = int(time.time()) + 3
     socket = page(exp=exp, tenant_id="acme")
@@ -333,7 +432,7 @@ def _():
     socket.close()
 
 
-@tap.case("auth does not change the tenant, wherever in the token it stands")
+@tap.case("S30: auth does not change the tenant, wherever in the token it stands")
 def _():
     with ws.connect(server, "/nested", token=jwt.mint(sub="u1", app={"tenant": "a"})) as socket:
         socket.expect(type="connected")
@@ -344,7 +443,7 @@ def _():
         socket.expect(type="auth:ok")
 
 
-@tap.case("rooms_max_connections gives places back, however a connection ends")
+@tap.case("S49: rooms_max_connections gives places back, however a connection ends")
 def _():
     token = jwt.mint(sub="limited", app={"tenant": "a"})
 

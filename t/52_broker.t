@@ -359,7 +359,7 @@ def _():
         socket.close()
 
 
-@tap.case("rooms_max_connections counts a user's sockets on all workers, and gives back those of a dead worker")
+@tap.case("S49: rooms_max_connections counts a user's sockets on all workers, and gives back those of a dead worker")
 def _():
     def full():
         socket = ws.connect(two, "/few", token=jwt.mint(sub="busy"))

@@ -4,14 +4,16 @@ loop never waits for any of it. The program is t/pg/link.cpp."""
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from rooms import ROOT, SCALE, TIMEOUT, tap, wait_until       # noqa: E402
-from rooms.nginx import _die_with_parent                      # noqa: E402
+from rooms.nginx import _die_with_parent, make_certificate    # noqa: E402
 from rooms.postgres import Postgres                           # noqa: E402
 
 PROGRAM = os.path.join(ROOT, os.environ.get("ROOMS_UNIT_DIR") or "build/unit", "pg_link")
@@ -344,6 +346,22 @@ for title, more, cause in (
             said = link.end()
             tap.is_(said.count("log "), 1, "lines")
             tap.ok(PASSWORD not in said, "no password")
+
+
+@tap.case("S74: sslmode=verify-full: the certificate's authority and its name count, and the log says which of them was wrong")
+def _():
+    ca, user = os.path.join(pg.dir, "server.crt"), {"user": "app", "password": PASSWORD, "sslmode": "verify-full"}
+    make_certificate(other := tempfile.mkdtemp(prefix="rooms-other-"))
+    for host in ({"host": "localhost", "hostaddr": "127.0.0.1"}, {"host": "127.0.0.1"}):
+        with up(pg.conninfo(**host, **user, sslrootcert=ca)) as link:
+            tap.is_(link.ask("select ssl from pg_stat_ssl where pid = pg_backend_pid()"), "rows 1/1\t=t", "TLS")
+    for host, root, why in (({"host": "other.example", "hostaddr": "127.0.0.1"}, ca, '.*does not match host name "other.example"'),
+                            ({"host": "127.0.0.1"}, os.path.join(other, "server.crt"), ".*certificate verify failed"),
+                            ({"host": "127.0.0.1"}, "/nowhere/root.crt", '.*root certificate file "/nowhere/root.crt" does not exist')):
+        with Link(pg.conninfo(**host, **user, sslrootcert=root)) as link:
+            link.next(f"log warn postgres .* cannot be reached: {why}")
+            tap.is_(link.end().count("up 1"), 0, "it is never up")
+    shutil.rmtree(other)
 
 
 @tap.case("a port that takes connections and is silent: the deadline, and then the next server of the list")

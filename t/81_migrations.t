@@ -242,7 +242,7 @@ def applied(what, setup):
 for variant, tables, ways in (("an older platform", OLD, ("by hand", "make")), ("a later platform", LATER, ("by hand", "make")),
                               ("an empty database", "", ("migrate",))):
     for way in ways:
-        tap.add(f"{variant}, {way}: applied twice, down and up again, every row is kept and those that wait get their time",
+        tap.add(f"R11: {variant}, {way}: applied twice, down and up again, every row is kept and those that wait get their time",
                 applied, way, tables)
 
 
@@ -295,7 +295,7 @@ def _():
         tap.is_(len(pg.sql("select 1 from swarm.hitl_approvals", database=name)), 5, "rows")
 
 
-@tap.case("a column expires_at of the platform is read as UTC, keeps its deadlines except those that have passed, and stays on the way down")
+@tap.case("R11: a column expires_at of the platform is read as UTC, keeps its deadlines except those that have passed, and stays on the way down")
 def _():
     name = database(OLD + "alter table hitl_approvals add column expires_at timestamp;"
                     "update hitl_approvals set expires_at = '2040-07-01 12:00:00' where id in ('p1', 'd1');"
@@ -1062,7 +1062,7 @@ def _():
             session("commit")
 
 
-@tap.case("a million pending approvals cost the sweep nothing: it reads the partial indexes, and takes as long as with a thousand")
+@tap.case("R11: a million pending approvals cost the sweep nothing: it reads the partial indexes, and takes as long as with a thousand")
 def _():
     with opened(database(OLD)) as session:
         def fill(low, high):

@@ -647,7 +647,7 @@ def _():
         tap.is_(host.stop(), [])
 
 
-@tap.case("what the database forbids is 422, an overdue approval is not revived, a context that is too large is 413")
+@tap.case("S65: what the database forbids is 422, an overdue approval is not revived, a context that is too large is 413")
 def _():
     of = new_session(sql)
     made = create(server, of)["id"]

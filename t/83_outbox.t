@@ -497,7 +497,7 @@ def _():
         tap.is_(host.stop(), [])
 
 
-@tap.case("the role of docs/postgres.md has all the rights that nginx needs, and no others")
+@tap.case("S73: the role of docs/postgres.md has all the rights that nginx needs, and no others")
 def _():
     pg.sql("create database roles")
     migrate(pg, "roles")

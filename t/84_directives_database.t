@@ -119,7 +119,7 @@ def create(server=server, expect=201, **fields):
     return response.json
 
 
-@tap.case("rooms_allow sql=: a row of the tenant lets in, none does not; rooms_join and presence ask as well")
+@tap.case("R2: rooms_allow sql=: a row of the tenant lets in, none does not; rooms_join and presence ask as well")
 def _():
     with page() as one, page(tenant_id="globex") as two:
         tap.is_([enters(one, "session:s1"), enters(one, "session:s2"), enters(one, "session:none")], ["in", "forbidden", "forbidden"])
@@ -134,7 +134,7 @@ def _():
         socket.expect(type="error", code="forbidden", room="session:s2")
 
 
-@tap.case("rooms_allow sql=: false and null are no row; a value of the wrong type is none; an error is unavailable, and logged")
+@tap.case("S37: rooms_allow sql=: false and null are no row; a value of the wrong type is none; an error is unavailable, and logged")
 def _():
     with page(evil="'; drop table numbers; --") as socket:
         tap.is_([enters(socket, room) for room in ("open:s1", "open:none", "null:x")], ["in", "forbidden", "forbidden"])
@@ -160,7 +160,7 @@ def _():
         tap.is_([enters(socket, "first:1"), enters(socket, "first:2")], ["in", "forbidden"])
 
 
-@tap.case("rooms_allow cache=: what was allowed is kept so long, 0 keeps nothing; another tenant or token is another question")
+@tap.case("S38: rooms_allow cache=: what was allowed is kept so long, 0 keeps nothing; another tenant or token is another question")
 def _():
     pid = server.workers()[0]
     sockets = [ws.connect_to_worker(server, pid, "/ws", token=jwt.mint(sub=user, tenant_id="acme")) for user in ("a", "b")]
@@ -182,7 +182,7 @@ def _():
         socket.close()
 
 
-@tap.case("rooms_allow: equal questions at the same time are asked once; who leaves meanwhile harms nothing")
+@tap.case("S40 R10: rooms_allow: equal questions at the same time are asked once; who leaves meanwhile harms nothing")
 def _():
     pid = server.workers()[0]
     sockets = [ws.connect_to_worker(server, pid, "/ws", token=jwt.mint(sub=f"u{i}", tenant_id="acme")) for i in range(6)]
@@ -218,7 +218,7 @@ def _():
         socket.close()
 
 
-@tap.case("rooms_allow: a token that is renewed is asked for anew, and who may no longer be in is out")
+@tap.case("S38: rooms_allow: a token that is renewed is asked for anew, and who may no longer be in is out")
 def _():
     postgres.sql("insert into hitl_sessions (id, tenant_id) values ('moves', 'acme')")
     with page() as socket:
@@ -240,7 +240,7 @@ def _():
         wait_until(lambda: enters(socket, "fresh:moves") == "in", "the room to open again")
 
 
-@tap.case("rooms_allow request=: 2xx lets in, 401 and 403 do not, all else is unavailable")
+@tap.case("S37: rooms_allow request=: 2xx lets in, 401 and 403 do not, all else is unavailable")
 def _():
     with page() as socket:
         tap.is_([enters(socket, f"check:{status}") for status in (200, 204, 401, 403, 302, 500)],
@@ -251,7 +251,7 @@ def _():
     tap.is_(http.request(server, "GET", "/check/204").status, 404, "from outside")
 
 
-@tap.case("rooms_allow request=: a GET of the server itself, internal, with escaped values and no header of the handshake")
+@tap.case("S62: rooms_allow request=: a GET of the server itself, internal, with escaped values and no header of the handshake")
 def _():
     os.truncate(server.path("check.log"), 0)
     with ws.connect(server, "/ws", token=jwt.mint(sub="a b&c/\u00e4?", tenant_id="t#%"), headers={"Cookie": "c=1"}) as socket:
@@ -262,7 +262,7 @@ def _():
     tap.is_(line, "GET /check/204?user=a%20b%26c%2F%C3%A4%3F&t=t%23%25 [user=a%20b%26c%2F%C3%A4%3F&t=t%23%25] unix: // localhost")
 
 
-@tap.case("rooms_allow request=: a value that would lead to another place is forbidden, and nothing is asked; what only looks so is one segment")
+@tap.case("S62: rooms_allow request=: a value that would lead to another place is forbidden, and nothing is asked; what only looks so is one segment")
 def _():
     def log():
         return [line.split()[1] for line in open(server.path("check.log"), encoding="utf-8").read().splitlines()]
@@ -289,7 +289,7 @@ def _():
         os.truncate(server.path("check.log"), 0)
 
 
-@tap.case("rooms_allow request=: a place that does not answer is unavailable after 5 s, and others are not held up")
+@tap.case("S37: rooms_allow request=: a place that does not answer is unavailable after 5 s, and others are not held up")
 def _():
     with Silent() as silent:
         locations = f"""

@@ -387,7 +387,7 @@ def asks(page, room):
     return page.recv_json()
 
 
-@tap.zone_case("a sql= rule while the database is down: unavailable and retryable, never a join; it joins once it is back, without a reload")
+@tap.zone_case("S37: a sql= rule while the database is down: unavailable and retryable, never a join; it joins once it is back, without a reload")
 def _():
     up()
     pg.sql("insert into hitl_sessions (id, tenant_id) values ('rule', 't')")
@@ -407,7 +407,7 @@ def _():
     calm(probe.stop())
 
 
-@tap.zone_case("a slow sql= statement: the others of the worker wait for no event, sockets that close meanwhile harm nothing")
+@tap.zone_case("S40 R10: a slow sql= statement: the others of the worker wait for no event, sockets that close meanwhile harm nothing")
 def _():
     up()
     probe = Probe(server)

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include <openssl/crypto.h>
+
 #include "core/frame.hpp"
 #include "core/hub_waiting.hpp"
 #include "core/reply.hpp"
@@ -70,16 +72,21 @@ Client* Hub::find(std::int32_t handle, std::uint64_t id) const {
     return clients_[index]->id == id ? clients_[index] : nullptr;
 }
 
-void Hub::on_message(Client& client, std::string_view text) {
-    if (!client.rate.allow(client.policy->rate, now_.steady_ms)) {
-        refuse(client, ErrorCode::rate, {}, "Too many messages", true, {});
-        // A client that does not listen to the warning would cost as much as one without a limit.
-        if (++client.refused > client.policy->rate.count) {
-            transport_.close(client, CloseCode::rate_limit, "too many messages");
-        }
-        return;
+bool Hub::admit(Client& client) {
+    if (client.rate.allow(client.policy->rate, now_.steady_ms)) {
+        client.refused = 0;
+        return true;
     }
-    client.refused = 0;
+    refuse(client, ErrorCode::rate, {}, "Too many messages", true, {});
+    // A client that does not listen to the warning would cost as much as one without a limit.
+    if (++client.refused > client.policy->rate.count) {
+        transport_.close(client, CloseCode::rate_limit, "too many messages");
+    }
+    return false;
+}
+
+void Hub::on_message(Client& client, std::string_view text) {
+    if (!admit(client)) return;
     auto parsed = parse_command(text);
     if (!parsed) {
         meter_.on_error(parsed.error().code);
@@ -93,8 +100,9 @@ void Hub::on_message(Client& client, std::string_view text) {
         unsubscribe(client, command->room, ref);
     } else if (std::get_if<Ping>(&parsed->command)) {
         reply(client, encode_pong(now_.wall_ms, ref));
-    } else if (const auto* command = std::get_if<Auth>(&parsed->command)) {
+    } else if (auto* command = std::get_if<Auth>(&parsed->command)) {
         authenticate(client, command->token, ref);
+        OPENSSL_cleanse(command->token.data(), command->token.size());
     } else if (const auto* command = std::get_if<Presence>(&parsed->command)) {
         presence(client, command->room, ref);
     }

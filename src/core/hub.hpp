@@ -123,6 +123,8 @@ public:
     // The connection is open: `connected`, then the rooms that the location joins by itself.
     // REQUIRES handle >= 0 and free.
     void add(Client& client);
+    // Whether the client's rate allows one more message. If not it has been told, and who goes on is closed.
+    [[nodiscard]] bool admit(Client& client);
     // One text message of the client.
     void on_message(Client& client, std::string_view text);
     // The client goes: out of every room, and no answer of the broker will find it.

@@ -1,6 +1,7 @@
 #include "nginx/connection.hpp"
 
 #include <linux/sockios.h>
+#include <openssl/crypto.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -275,6 +276,8 @@ void Connection::read() {
         life_.on_received(ngx_current_msec);
         if (state_ == State::lingering) continue;
         consume(buffer.first(static_cast<std::size_t>(n)));
+        // What a page says may have been a token, of which no memory is to keep anything.
+        if (conf_->endpoint == Endpoint::socket) OPENSSL_cleanse(buffer.data(), static_cast<std::size_t>(n));
         if (paused_ || broken_) return;
         if (!flush()) broken_ = true;
         if (broken_) return;
@@ -310,7 +313,7 @@ void Connection::on_event(const Event& event) {
         case Event::Type::need_more:
         case Event::Type::pong: return;
         case Event::Type::message: on_message(event); return;
-        case Event::Type::ping: reply(encode_frame(Opcode::pong, event.payload)); return;
+        case Event::Type::ping: on_ping(event); return;
         case Event::Type::close:
             peer_closed_ = true;
             if (state_ != State::open) return;
@@ -332,6 +335,13 @@ void Connection::on_event(const Event& event) {
     }
 }
 
+// No browser sends one: a member's pings are messages to rooms_rate, for each costs an answer.
+void Connection::on_ping(const Event& event) {
+    if (state_ != State::open || close_with_ != 0) return;
+    if (registered_ && !worker_.hub().admit(client_)) return;
+    reply(encode_frame(Opcode::pong, event.payload));
+}
+
 void Connection::on_message(const Event& event) {
     if (state_ != State::open || close_with_ != 0) return;
     ++messages_in_;
@@ -342,6 +352,7 @@ void Connection::on_message(const Event& event) {
         close_later(CloseCode::unsupported_data, "text only");
     } else {
         worker_.hub().on_message(client_, event.payload);
+        OPENSSL_cleanse(const_cast<char*>(event.payload.data()), event.payload.size());
     }
 }
 

@@ -87,6 +87,7 @@ private:
     void consume(std::span<char> bytes);
     void consume_early();
     void on_event(const Event& event);
+    void on_ping(const Event& event);
     void on_message(const Event& event);
     void echo(const Event& event);
     void begin_close(std::uint16_t code, std::string_view reason = {});

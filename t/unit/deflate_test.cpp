@@ -131,7 +131,7 @@ void every_cut_of_a_stream_is_noticed(void**) {
         assert_true(inflate(data.substr(0, size)).status == InflateStatus::corrupt);
 }
 
-void the_limit_holds_to_the_octet(void**) {
+void S54_the_limit_holds_to_the_octet(void**) {
     for (std::size_t size : {1u, 255u, 4096u, 4097u, 70000u}) {
         const std::string text = noise(size);
         const std::string data = without_tail(deflate_plainly(text, Z_SYNC_FLUSH));
@@ -140,7 +140,7 @@ void the_limit_holds_to_the_octet(void**) {
     }
 }
 
-void a_bomb_stops_at_the_limit_or_at_a_hundred_to_one(void**) {
+void S54_a_bomb_stops_at_the_limit_or_at_a_hundred_to_one(void**) {
     const std::string data = without_tail(deflate_plainly(std::string(16 << 20, '\0'), Z_SYNC_FLUSH));
     assert_status(data, InflateStatus::too_big, {65536, 100});
     const Inflated stopped = inflate(data, {64 << 20, 100});
@@ -265,8 +265,8 @@ int main() {
         cmocka_unit_test(a_message_knows_nothing_of_the_one_before),
         cmocka_unit_test(broken_streams_are_corrupt),
         cmocka_unit_test(every_cut_of_a_stream_is_noticed),
-        cmocka_unit_test(the_limit_holds_to_the_octet),
-        cmocka_unit_test(a_bomb_stops_at_the_limit_or_at_a_hundred_to_one),
+        cmocka_unit_test(S54_the_limit_holds_to_the_octet),
+        cmocka_unit_test(S54_a_bomb_stops_at_the_limit_or_at_a_hundred_to_one),
         cmocka_unit_test(what_is_below_64_kib_may_be_of_any_ratio),
         cmocka_unit_test(many_empty_blocks_take_time_like_their_length),
         cmocka_unit_test(what_is_deflated_inflates_again_at_every_window_and_level),

@@ -252,7 +252,7 @@ void an_event_without_data_has_only_our_fields(void**) {
     }
 }
 
-void data_cannot_overwrite_our_fields_however_it_spells_them(void**) {
+void R7_data_cannot_overwrite_our_fields_however_it_spells_them(void**) {
     assert_text(
         event(publication(R"("data":{"type":"x","a":1,"room":["y"],"offset":0,"b":2,"timestamp":{"x":1}})")),
         R"({"type":"t","sessionId":"1","a":1,"b":2,"room":"session:1")");
@@ -404,7 +404,7 @@ int main() {
         cmocka_unit_test(codes_have_names),
         cmocka_unit_test(an_event_is_as_in_the_contract),
         cmocka_unit_test(an_event_without_data_has_only_our_fields),
-        cmocka_unit_test(data_cannot_overwrite_our_fields_however_it_spells_them),
+        cmocka_unit_test(R7_data_cannot_overwrite_our_fields_however_it_spells_them),
         cmocka_unit_test(nested_content_and_spelling_are_untouched),
         cmocka_unit_test(the_id_of_the_body_is_the_events),
         cmocka_unit_test(the_rooms_id_field_yields_to_that_of_data),

@@ -63,14 +63,14 @@ void an_unmasked_frame_is_refused_at_its_second_octet(void**) {
     }
 }
 
-void unknown_opcodes_are_refused(void**) {
+void S44_unknown_opcodes_are_refused(void**) {
     for (std::uint8_t opcode : {3, 4, 5, 6, 7, 11, 12, 13, 14, 15}) {
         assert_refused({static_cast<std::uint8_t>(0x80 | opcode), 0x80});
         assert_refused({opcode, 0xfe});
     }
 }
 
-void reserved_bits_are_refused_unless_deflate_owns_them(void**) {
+void S44_reserved_bits_are_refused_unless_deflate_owns_them(void**) {
     for (std::uint8_t opcode : {0, 1, 2, 8, 9, 10})
         for (std::uint8_t bits = 0x10; bits < 0x80; bits += 0x10)
             for (bool deflate : {false, true}) {
@@ -92,7 +92,7 @@ void a_length_with_the_top_bit_is_refused(void**) {
     assert_refused({0x82, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff});
 }
 
-void control_frames_are_short_and_whole(void**) {
+void S43_control_frames_are_short_and_whole(void**) {
     for (std::uint8_t opcode : {8, 9, 10}) {
         assert_refused({static_cast<std::uint8_t>(0x80 | opcode), 0xfe});
         assert_refused({static_cast<std::uint8_t>(0x80 | opcode), 0xff});
@@ -166,11 +166,11 @@ int main() {
         cmocka_unit_test(headers_of_all_three_lengths_are_read),
         cmocka_unit_test(a_header_cut_short_asks_for_more),
         cmocka_unit_test(an_unmasked_frame_is_refused_at_its_second_octet),
-        cmocka_unit_test(unknown_opcodes_are_refused),
-        cmocka_unit_test(reserved_bits_are_refused_unless_deflate_owns_them),
+        cmocka_unit_test(S44_unknown_opcodes_are_refused),
+        cmocka_unit_test(S44_reserved_bits_are_refused_unless_deflate_owns_them),
         cmocka_unit_test(lengths_that_are_not_minimal_are_refused),
         cmocka_unit_test(a_length_with_the_top_bit_is_refused),
-        cmocka_unit_test(control_frames_are_short_and_whole),
+        cmocka_unit_test(S43_control_frames_are_short_and_whole),
         cmocka_unit_test(our_frames_are_minimal_unmasked_and_final),
         cmocka_unit_test(a_close_frame_has_a_code_and_as_much_reason_as_fits),
         cmocka_unit_test(codes_that_may_not_be_on_the_wire_make_an_empty_close),

@@ -120,7 +120,7 @@ void two_origins_are_refused_and_none_is_fine(void**) {
     refuses("", {{"Origin", "https://example.com"}, {"Origin", "https://example.com"}});
 }
 
-void oversized_lists_are_refused(void**) {
+void S2_oversized_lists_are_refused(void**) {
     const std::string token = "rooms.v1, rooms.bearer." + std::string(8192, 'j');
     const std::string half(9000, 'p'), extension(4097, 'e');
     accepts("", {{"Sec-WebSocket-Protocol", token}});
@@ -170,7 +170,7 @@ int main() {
         cmocka_unit_test(the_version_is_13_and_nothing_like_it),
         cmocka_unit_test(a_body_is_refused),
         cmocka_unit_test(two_origins_are_refused_and_none_is_fine),
-        cmocka_unit_test(oversized_lists_are_refused),
+        cmocka_unit_test(S2_oversized_lists_are_refused),
         cmocka_unit_test(protocols_are_one_list_over_all_lines_in_order),
         cmocka_unit_test(elements_that_are_no_tokens_are_passed_over),
         cmocka_unit_test(protocols_are_found_by_name_and_by_prefix),

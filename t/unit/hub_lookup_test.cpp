@@ -86,7 +86,7 @@ void who_is_not_found_is_refused_and_nothing_is_left(void**) {
     assert_int_equal(world.broker.connections("project:7"), 0);
 }
 
-void not_to_know_is_retryable_and_never_a_join(void**) {
+void S37_not_to_know_is_retryable_and_never_a_join(void**) {
     LookupWorld world;
     Client& client = world.connect("u1", "acme");
     world.subscribe(client, "project:7");
@@ -112,7 +112,7 @@ void an_answer_may_come_in_the_call(void**) {
     assert_has(world.last(client), R"("code":"forbidden")");
 }
 
-void a_client_that_goes_meanwhile_harms_nothing(void**) {
+void S40_R10_a_client_that_goes_meanwhile_harms_nothing(void**) {
     for (const auto answer : {Lookup::Answer::yes, Lookup::Answer::no, Lookup::Answer::unavailable}) {
         LookupWorld world;
         Client& client = world.connect("u1", "acme");
@@ -126,7 +126,7 @@ void a_client_that_goes_meanwhile_harms_nothing(void**) {
     }
 }
 
-void an_unsubscribe_is_answered_after_the_subscribe_before_it(void**) {
+void S40_an_unsubscribe_is_answered_after_the_subscribe_before_it(void**) {
     for (const auto answer : {Lookup::Answer::yes, Lookup::Answer::no, Lookup::Answer::unavailable}) {
         LookupWorld world;
         Client& client = world.connect("u1", "acme");
@@ -150,7 +150,7 @@ void rooms_that_are_asked_for_count(void**) {
     assert_int_equal(world.lookup.asked.size(), 2);
 }
 
-void presence_is_for_those_who_may_enter(void**) {
+void S39_presence_is_for_those_who_may_enter(void**) {
     LookupWorld world;
     Client& client = world.connect("u1", "acme");
     for (const auto& [answer, told] :
@@ -164,7 +164,7 @@ void presence_is_for_those_who_may_enter(void**) {
     }
 }
 
-void another_token_is_asked_for_anew(void**) {
+void S38_another_token_is_asked_for_anew(void**) {
     for (const auto answer : {Lookup::Answer::yes, Lookup::Answer::no, Lookup::Answer::unavailable}) {
         LookupWorld world;
         Client& client = world.connect("u1", "acme");
@@ -239,13 +239,13 @@ int main() {
     const CMUnitTest tests[] = {
         cmocka_unit_test(who_is_found_enters),
         cmocka_unit_test(who_is_not_found_is_refused_and_nothing_is_left),
-        cmocka_unit_test(not_to_know_is_retryable_and_never_a_join),
+        cmocka_unit_test(S37_not_to_know_is_retryable_and_never_a_join),
         cmocka_unit_test(an_answer_may_come_in_the_call),
-        cmocka_unit_test(a_client_that_goes_meanwhile_harms_nothing),
-        cmocka_unit_test(an_unsubscribe_is_answered_after_the_subscribe_before_it),
+        cmocka_unit_test(S40_R10_a_client_that_goes_meanwhile_harms_nothing),
+        cmocka_unit_test(S40_an_unsubscribe_is_answered_after_the_subscribe_before_it),
         cmocka_unit_test(rooms_that_are_asked_for_count),
-        cmocka_unit_test(presence_is_for_those_who_may_enter),
-        cmocka_unit_test(another_token_is_asked_for_anew),
+        cmocka_unit_test(S39_presence_is_for_those_who_may_enter),
+        cmocka_unit_test(S38_another_token_is_asked_for_anew),
         cmocka_unit_test(only_the_newest_token_counts),
         cmocka_unit_test(a_token_that_comes_while_the_broker_is_asked_is_looked_at_afterwards),
         cmocka_unit_test(what_the_token_grants_needs_no_question),

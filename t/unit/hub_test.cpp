@@ -366,7 +366,7 @@ void leaving_in_any_order_keeps_the_others(void**) {
     }
 }
 
-void an_answer_that_comes_late_finds_nobody_who_has_gone(void**) {
+void S40_R10_an_answer_that_comes_late_finds_nobody_who_has_gone(void**) {
     World world;
     world.broker.late = true;
     Client& client = world.connect("u1", "acme");
@@ -378,7 +378,7 @@ void an_answer_that_comes_late_finds_nobody_who_has_gone(void**) {
     assert_int_equal(world.hub.room_count(), 0);
 }
 
-void an_unsubscribe_waits_behind_a_subscribe_that_waits(void**) {
+void S40_an_unsubscribe_waits_behind_a_subscribe_that_waits(void**) {
     World world;
     world.broker.late = true;
     Client& client = world.connect("u1", "acme");
@@ -471,7 +471,7 @@ void a_broker_that_cannot_is_told_as_retryable(void**) {
     assert_has(world.last(client), R"("code":"limit")");
 }
 
-void rooms_are_limited_per_connection(void**) {
+void S48_rooms_are_limited_per_connection(void**) {
     World world;
     Client& client = world.connect("u1", "acme");
     for (int i = 1; i <= 4; ++i) {
@@ -511,7 +511,7 @@ void a_room_that_is_waited_for_twice_counts_once(void**) {
     assert_int_equal(world.broker.connections("session:5"), 1);
 }
 
-void too_many_messages_are_refused_and_then_closed(void**) {
+void S46_too_many_messages_are_refused_and_then_closed(void**) {
     World world;
     Client& client = world.connect("u1", "acme");
     world.take(client);
@@ -563,7 +563,7 @@ void a_new_token_of_the_same_person_is_taken_and_rules_are_asked_again(void**) {
     assert_int_equal(world.broker.connections("tenant:acme"), 1);
 }
 
-void a_token_of_somebody_else_changes_nothing(void**) {
+void S30_a_token_of_somebody_else_changes_nothing(void**) {
     World world;
     Client& client = world.connect("u1", "acme");
     for (const std::string& token :
@@ -625,20 +625,20 @@ int main() {
         cmocka_unit_test(a_gap_comes_before_anything_newer),
         cmocka_unit_test(unsubscribe_ends_the_membership_after_what_was_published_before),
         cmocka_unit_test(leaving_in_any_order_keeps_the_others),
-        cmocka_unit_test(an_answer_that_comes_late_finds_nobody_who_has_gone),
-        cmocka_unit_test(an_unsubscribe_waits_behind_a_subscribe_that_waits),
+        cmocka_unit_test(S40_R10_an_answer_that_comes_late_finds_nobody_who_has_gone),
+        cmocka_unit_test(S40_an_unsubscribe_waits_behind_a_subscribe_that_waits),
         cmocka_unit_test(an_unsubscribe_behind_a_subscribe_that_is_refused_is_answered_after_it),
         cmocka_unit_test(who_comes_goes_and_comes_again_while_all_waits_is_a_member),
         cmocka_unit_test(an_unsubscribe_that_waits_for_somebody_who_has_gone_is_dropped),
         cmocka_unit_test(two_subscribes_that_wait_make_one_member),
         cmocka_unit_test(a_broker_that_cannot_is_told_as_retryable),
-        cmocka_unit_test(rooms_are_limited_per_connection),
+        cmocka_unit_test(S48_rooms_are_limited_per_connection),
         cmocka_unit_test(a_room_that_is_waited_for_twice_counts_once),
-        cmocka_unit_test(too_many_messages_are_refused_and_then_closed),
+        cmocka_unit_test(S46_too_many_messages_are_refused_and_then_closed),
         cmocka_unit_test(a_message_that_is_none_is_answered_and_the_client_lives),
         cmocka_unit_test(presence_names_users_once_and_counts_connections),
         cmocka_unit_test(a_new_token_of_the_same_person_is_taken_and_rules_are_asked_again),
-        cmocka_unit_test(a_token_of_somebody_else_changes_nothing),
+        cmocka_unit_test(S30_a_token_of_somebody_else_changes_nothing),
         cmocka_unit_test(a_rule_that_ends_cancels_what_waits),
         cmocka_unit_test(a_join_without_a_value_is_skipped_and_one_that_is_no_room_is_told),
         cmocka_unit_test(the_token_that_ends_is_announced),

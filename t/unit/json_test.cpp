@@ -146,7 +146,7 @@ void what_is_wrong_is_said_with_its_byte(void**) {
     assert_text(parse_json("[").error().message(), "the text ends where a value should be at byte 1");
 }
 
-void depth_is_counted_in_containers(void**) {
+void S55_depth_is_counted_in_containers(void**) {
     for (unsigned depth = 1; depth <= 64; ++depth) {
         const std::string arrays = std::string(depth, '[') + std::string(depth, ']');
         assert_true(parse_json(arrays, depth).ok());
@@ -344,7 +344,7 @@ int main() {
     const CMUnitTest tests[] = {
         cmocka_unit_test(every_kind_of_value_is_read),
         cmocka_unit_test(what_is_wrong_is_said_with_its_byte),
-        cmocka_unit_test(depth_is_counted_in_containers),
+        cmocka_unit_test(S55_depth_is_counted_in_containers),
         cmocka_unit_test(several_values_are_read_one_after_the_other),
         cmocka_unit_test(members_are_yielded_in_order_with_their_spans),
         cmocka_unit_test(elements_are_yielded_in_order),

@@ -259,7 +259,7 @@ void S19_a_secret_has_32_bytes_or_more_without_its_last_newline(void**) {
     assert_true(odd->verify("text", minter::hmac(EVP_sha256(), secret, "text")) == Key::Verdict::bad);
 }
 
-void S19_secrets_that_everybody_knows_are_refused(void**) {
+void S19_R5_secrets_that_everybody_knows_are_refused(void**) {
     for (const auto secret :
          {"dev-secret-change-in-production\n\n", "dev-secret-change-in-production-and-more",
           "swarm-internal-dev-key-2024000000000000", "your-256-bit-secretyour-256-bit-secret",
@@ -416,7 +416,7 @@ int main() {
         cmocka_unit_test(an_rsa_pss_key_is_for_ps_only),
         cmocka_unit_test(a_pss_salt_is_as_long_as_the_hash),
         cmocka_unit_test(S19_a_secret_has_32_bytes_or_more_without_its_last_newline),
-        cmocka_unit_test(S19_secrets_that_everybody_knows_are_refused),
+        cmocka_unit_test(S19_R5_secrets_that_everybody_knows_are_refused),
         cmocka_unit_test(what_is_no_public_key_is_told_apart),
         cmocka_unit_test(a_point_that_is_not_on_the_curve_is_no_key),
         cmocka_unit_test(a_secret_algorithm_takes_no_pkey),

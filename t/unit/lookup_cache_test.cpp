@@ -10,7 +10,7 @@ using namespace rooms;
 
 namespace {
 
-void an_answer_is_kept_until_its_time(void**) {
+void S38_an_answer_is_kept_until_its_time(void**) {
     LookupCache cache(10);
     assert_false(cache.has("a", 0));
     cache.keep("a", 1000, 0);
@@ -36,7 +36,7 @@ void it_does_not_grow_beyond_its_size(void**) {
     assert_true(cache.has("y999", 1500));
 }
 
-void questions_that_differ_have_keys_that_differ(void**) {
+void S38_questions_that_differ_have_keys_that_differ(void**) {
     const auto key = [](std::uint32_t rule, std::vector<std::string> values) {
         return LookupCache::key_of(rule, values);
     };
@@ -51,9 +51,9 @@ void questions_that_differ_have_keys_that_differ(void**) {
 
 int main() {
     const CMUnitTest tests[] = {
-        cmocka_unit_test(an_answer_is_kept_until_its_time),
+        cmocka_unit_test(S38_an_answer_is_kept_until_its_time),
         cmocka_unit_test(it_does_not_grow_beyond_its_size),
-        cmocka_unit_test(questions_that_differ_have_keys_that_differ),
+        cmocka_unit_test(S38_questions_that_differ_have_keys_that_differ),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

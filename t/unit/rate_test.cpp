@@ -18,7 +18,7 @@ int allowed(RateMeter& meter, const RateLimit& limit, std::uint64_t now, int tri
     return count;
 }
 
-void a_burst_of_the_limit_passes_and_the_next_does_not(void**) {
+void S46_a_burst_of_the_limit_passes_and_the_next_does_not(void**) {
     const RateLimit limit{60, 10000};
     for (const std::uint64_t start : {0ull, 1ull, 12345ull, ~0ull - 50000}) {
         RateMeter meter;
@@ -83,7 +83,7 @@ void a_limit_of_nothing_is_no_limit(void**) {
 
 int main() {
     const CMUnitTest tests[] = {
-        cmocka_unit_test(a_burst_of_the_limit_passes_and_the_next_does_not),
+        cmocka_unit_test(S46_a_burst_of_the_limit_passes_and_the_next_does_not),
         cmocka_unit_test(what_was_used_comes_back_with_time),
         cmocka_unit_test(silence_of_exactly_two_windows_forgets_all),
         cmocka_unit_test(a_steady_sender_below_the_limit_is_never_refused),

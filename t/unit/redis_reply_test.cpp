@@ -191,7 +191,7 @@ void a_decimal_string_is_an_integer_too(void**) {
     }
 }
 
-void commands_are_arrays_of_strings_with_any_octets(void**) {
+void S63_commands_are_arrays_of_strings_with_any_octets(void**) {
     const std::array<std::string_view, 3> words = {"SET", "a\r\n\0b"sv, ""};
     assert_true(encode_command(words) == "*3\r\n$3\r\nSET\r\n$5\r\na\r\n\0b\r\n$0\r\n\r\n"s);
     const std::array<std::string_view, 2> with_null = {"PING", std::string_view()};
@@ -227,7 +227,7 @@ int main() {
         cmocka_unit_test(what_came_before_the_fault_is_read),
         cmocka_unit_test(accessors_of_the_wrong_kind_are_empty),
         cmocka_unit_test(a_decimal_string_is_an_integer_too),
-        cmocka_unit_test(commands_are_arrays_of_strings_with_any_octets),
+        cmocka_unit_test(S63_commands_are_arrays_of_strings_with_any_octets),
         cmocka_unit_test(a_command_comes_back_through_the_reader),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);

@@ -11,7 +11,7 @@ using rooms::is_room;
 
 namespace {
 
-void a_kind_is_a_lower_case_word_of_at_most_32(void**) {
+void S32_a_kind_is_a_lower_case_word_of_at_most_32(void**) {
     for (const auto good : {"a:1", "session:1", "a0_-z:1", "design-session:1"}) {
         assert_true(is_room(good));
     }
@@ -23,7 +23,7 @@ void a_kind_is_a_lower_case_word_of_at_most_32(void**) {
     assert_false(is_room(std::string(33, 'k') + ":1"));
 }
 
-void an_id_is_1_to_200_of_its_alphabet(void**) {
+void S32_an_id_is_1_to_200_of_its_alphabet(void**) {
     assert_true(is_room("a:ABCxyz019_.:@~-"));
     assert_true(is_room("a::"));
     assert_true(is_room("a:" + std::string(200, 'x')));
@@ -64,8 +64,8 @@ void the_id_field_is_the_kind_and_Id(void**) {
 
 int main() {
     const CMUnitTest tests[] = {
-        cmocka_unit_test(a_kind_is_a_lower_case_word_of_at_most_32),
-        cmocka_unit_test(an_id_is_1_to_200_of_its_alphabet),
+        cmocka_unit_test(S32_a_kind_is_a_lower_case_word_of_at_most_32),
+        cmocka_unit_test(S32_an_id_is_1_to_200_of_its_alphabet),
         cmocka_unit_test(the_first_colon_ends_the_kind),
         cmocka_unit_test(the_id_field_is_the_kind_and_Id),
     };

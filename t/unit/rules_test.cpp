@@ -91,7 +91,7 @@ void variables_stand_for_their_values(void**) {
     assert_true(pattern("user:$rooms_user").text() == "user:$rooms_user");
 }
 
-void an_empty_value_matches_nothing(void**) {
+void R1_an_empty_value_matches_nothing(void**) {
     const std::array captured{"42"sv, ""sv};
     const RuleValues values{captured, {}, ""};
     for (const auto room : {"a:", "a:b", "a:$arg_q", "a:x"}) {
@@ -149,7 +149,7 @@ void a_pattern_to_join_expands_or_is_skipped(void**) {
     assert_false(pattern("t:*").expand(values).has_value());
 }
 
-void without_a_rule_nobody_joins(void**) {
+void S33_without_a_rule_nobody_joins(void**) {
     const RuleSet rules;
     assert_true(rules.check("session:1", {}) == Verdict{});
     assert_false(rules.check("session:1", {}).allowed());
@@ -279,7 +279,7 @@ int reference_verdict(const std::vector<std::string>& rules, const Token& token,
     return -1;
 }
 
-void ten_thousand_random_tokens_and_rooms_get_the_verdicts_of_the_reference(void**) {
+void S36_ten_thousand_random_tokens_and_rooms_get_the_verdicts_of_the_reference(void**) {
     const std::vector<std::string> patterns{"tenant:$rooms_claim_tenant_id",
                                             "tenant:$rooms_claim_tenant_id:*",
                                             "user:$rooms_user",
@@ -358,14 +358,14 @@ int main() {
         cmocka_unit_test(a_literal_matches_itself),
         cmocka_unit_test(a_star_stands_for_one_or_more_bytes_at_the_end),
         cmocka_unit_test(variables_stand_for_their_values),
-        cmocka_unit_test(an_empty_value_matches_nothing),
+        cmocka_unit_test(R1_an_empty_value_matches_nothing),
         cmocka_unit_test(a_value_with_a_star_or_a_dollar_opens_nothing),
         cmocka_unit_test(a_wrong_pattern_says_what_is_wrong),
         cmocka_unit_test(a_pattern_to_join_expands_or_is_skipped),
-        cmocka_unit_test(without_a_rule_nobody_joins),
+        cmocka_unit_test(S33_without_a_rule_nobody_joins),
         cmocka_unit_test(the_first_rule_that_matches_decides),
         cmocka_unit_test(the_token_grants_what_its_rooms_name),
-        cmocka_unit_test(ten_thousand_random_tokens_and_rooms_get_the_verdicts_of_the_reference),
+        cmocka_unit_test(S36_ten_thousand_random_tokens_and_rooms_get_the_verdicts_of_the_reference),
         cmocka_unit_test(no_allocation_that_fails_leaks),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);

@@ -217,7 +217,7 @@ void text_that_is_not_utf8_fails_with_1007(void**) {
     expect(frame(kFin | kText, "\xe2\x82") + frame(kFin | kText, "\xac"), {"fail:1007"});
 }
 
-void a_bad_octet_fails_before_its_frame_is_complete(void**) {
+void S45_a_bad_octet_fails_before_its_frame_is_complete(void**) {
     const std::string script = frame(kText, "ab\xff" + std::string(100, 'c'));
     assert_events(run(script.substr(0, 8), {}, {}), {});
     assert_events(run(script.substr(0, 9), {}, {}), {"fail:1007"});
@@ -291,7 +291,7 @@ void a_broken_frame_after_our_close_still_fails(void**) {
 
 // ---- limits ----
 
-void a_message_of_the_limit_passes_and_one_octet_more_does_not(void**) {
+void S41_a_message_of_the_limit_passes_and_one_octet_more_does_not(void**) {
     Options options;
     options.limits.max_message = 10;
     expect(frame(kFin | kBinary, "0123456789"), {"binary:0123456789"}, options);
@@ -334,7 +334,7 @@ void the_frame_limit_is_apart_from_the_messages(void**) {
     expect(frame(kBinary, "0123") + frame(kFin, "45678"), {"fail:1009"}, options);
 }
 
-void fragments_are_counted_the_empty_ones_too(void**) {
+void S42_fragments_are_counted_the_empty_ones_too(void**) {
     Options options;
     options.limits.max_fragments = 3;
     expect(frame(kText, "") + frame(0, "") + frame(kFin, "x") + frame(kText, "") + frame(kFin, "y"),
@@ -393,7 +393,7 @@ void bad_text_in_a_compressed_fragment_fails_before_the_message_ends(void**) {
     assert_events(events, {"fail:1007"});
 }
 
-void inflated_octets_are_what_counts(void**) {
+void S54_inflated_octets_are_what_counts(void**) {
     Options options{.deflate = true};
     options.limits.max_message = 1000;
     const std::string fits(1000, 'x');
@@ -416,7 +416,7 @@ void compressed_octets_have_a_bound_of_their_own(void**) {
     expect(frame(kFin | kRsv1 | kText, deflated("x")), {"text:x"}, options);
 }
 
-void a_bomb_ends_with_1009(void**) {
+void S54_a_bomb_ends_with_1009(void**) {
     Options options{.deflate = true, .limits = {}, .every_split = false};
     options.limits.max_message = 16 << 20;
     expect(frame(kFin | kRsv1 | kBinary, deflated(std::string(8 << 20, '\0'))), {"fail:1009"}, options);
@@ -545,24 +545,24 @@ int main() {
         cmocka_unit_test(continuations_of_nothing_and_messages_in_messages_fail),
         cmocka_unit_test(code_points_may_be_cut_by_fragments),
         cmocka_unit_test(text_that_is_not_utf8_fails_with_1007),
-        cmocka_unit_test(a_bad_octet_fails_before_its_frame_is_complete),
+        cmocka_unit_test(S45_a_bad_octet_fails_before_its_frame_is_complete),
         cmocka_unit_test(a_close_is_one_event_and_the_last),
         cmocka_unit_test(bad_close_bodies_fail),
         cmocka_unit_test(after_our_close_only_the_peers_close_counts),
         cmocka_unit_test(a_close_half_read_when_ours_is_sent_is_still_read),
         cmocka_unit_test(a_broken_frame_after_our_close_still_fails),
-        cmocka_unit_test(a_message_of_the_limit_passes_and_one_octet_more_does_not),
+        cmocka_unit_test(S41_a_message_of_the_limit_passes_and_one_octet_more_does_not),
         cmocka_unit_test(a_frame_too_big_is_refused_at_its_header_and_nothing_is_allocated),
         cmocka_unit_test(a_big_claim_alone_costs_no_memory),
         cmocka_unit_test(the_frame_limit_is_apart_from_the_messages),
-        cmocka_unit_test(fragments_are_counted_the_empty_ones_too),
+        cmocka_unit_test(S42_fragments_are_counted_the_empty_ones_too),
         cmocka_unit_test(compressed_messages_are_inflated_alone_and_in_fragments),
         cmocka_unit_test(sessions_that_inflate_at_the_same_time_do_not_mix),
         cmocka_unit_test(bad_compressed_data_fails_with_1007),
         cmocka_unit_test(bad_text_in_a_compressed_fragment_fails_before_the_message_ends),
-        cmocka_unit_test(inflated_octets_are_what_counts),
+        cmocka_unit_test(S54_inflated_octets_are_what_counts),
         cmocka_unit_test(compressed_octets_have_a_bound_of_their_own),
-        cmocka_unit_test(a_bomb_ends_with_1009),
+        cmocka_unit_test(S54_a_bomb_ends_with_1009),
         cmocka_unit_test(big_messages_are_let_go_at_the_next_feed),
         cmocka_unit_test(without_memory_any_allocation_ends_with_1011),
         cmocka_unit_test(a_session_moves_in_the_middle_of_a_message),

@@ -361,7 +361,7 @@ void S24_without_kid_eight_keys_are_tried(void**) {
     assert_refused(hs().mint(hs().header(R"(,"kid":"k8")"), kPayload), keys, Reason::bad_signature);
 }
 
-void S25_keys_and_urls_in_the_header_are_never_used(void**) {
+void S25_S62_keys_and_urls_in_the_header_are_never_used(void**) {
     // The forger's own key, offered in every way the header knows.
     const std::string secret = "a secret of the forger, long enough";
     const std::string k = base64url_encode(secret);
@@ -575,7 +575,7 @@ int main() {
         cmocka_unit_test(S23_typ_is_a_string_if_there),
         cmocka_unit_test(S24_kid_is_a_name_and_nothing_more),
         cmocka_unit_test(S24_without_kid_eight_keys_are_tried),
-        cmocka_unit_test(S25_keys_and_urls_in_the_header_are_never_used),
+        cmocka_unit_test(S25_S62_keys_and_urls_in_the_header_are_never_used),
         cmocka_unit_test(S27_a_mac_that_differs_anywhere_is_refused),
         cmocka_unit_test(S28_a_reason_has_a_name_and_no_bytes_of_the_token),
         cmocka_unit_test(no_single_bit_of_a_token_can_be_changed),

@@ -72,7 +72,7 @@ void a_split_anywhere_changes_nothing(void**) {
     assert_true(validator.complete());
 }
 
-void the_first_bad_octet_is_told_at_once(void**) {
+void S45_the_first_bad_octet_is_told_at_once(void**) {
     const std::vector<std::pair<std::string, std::size_t>> cases = {
         {"\x80", 0},         {"ab\xff", 2},           {"\xc0\x80", 0},         {"\xe0\x9f\x80", 1},
         {"\xed\xa0\x80", 1}, {"\xf0\x8f\x80\x80", 1}, {"\xf4\x90\x80\x80", 1}, {"\xf5\x80\x80\x80", 0},
@@ -118,7 +118,7 @@ int main() {
         cmocka_unit_test(every_code_point_is_valid_and_every_surrogate_is_not),
         cmocka_unit_test(every_string_of_three_octets_is_judged_right),
         cmocka_unit_test(a_split_anywhere_changes_nothing),
-        cmocka_unit_test(the_first_bad_octet_is_told_at_once),
+        cmocka_unit_test(S45_the_first_bad_octet_is_told_at_once),
         cmocka_unit_test(a_text_that_ends_inside_a_code_point_is_incomplete),
         cmocka_unit_test(a_prefix_never_cuts_a_code_point),
     };

@@ -144,9 +144,11 @@ class Nginx:
     regexes of [alert]/[crit]/[emerg] lines that this test causes on purpose."""
 
     def __init__(self, locations="", server="", http="", events="", main="", conf=None, files=None, workers=2,
-                 tls=False, tls_options="", listen_options="", expect=(), name="nginx", start=True, env=None, module=True, daemon=False):
+                 tls=False, tls_options="", listen_options="", expect=(), name="nginx", start=True, env=None, module=True,
+                 daemon=False, through=()):
         self.name = name
         self.module = module        # False: a plain nginx, e.g. a proxy in front
+        self.through = list(through)    # a command in front of nginx, which becomes it
         self.daemon = daemon        # needed for upgrade_binary(): nginx ignores USR2 while its parent is the same
         self.dir = tempfile.mkdtemp(prefix="rooms-t-")
         os.chmod(self.dir, 0o755)
@@ -273,7 +275,7 @@ http {{
         if self.module and not os.path.exists(MODULE):
             raise RuntimeError(f"module not built: {MODULE}")
         self.output = open(self.path("output.txt"), "ab")
-        self.process = subprocess.Popen([BINARY, "-p", self.dir, "-c", conf, "-e", self.path("error.log")],
+        self.process = subprocess.Popen([*self.through, BINARY, "-p", self.dir, "-c", conf, "-e", self.path("error.log")],
                                         stdin=subprocess.DEVNULL, stdout=self.output, stderr=self.output,
                                         env=self._environment(), preexec_fn=_die_with_parent)
         self.stopped = False
