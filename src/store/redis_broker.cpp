@@ -241,7 +241,7 @@ RedisBroker::RoomPtr RedisBroker::room_of(Room& room) {
     auto made = std::make_shared<RedisRoom>(room, base_of(room.name));
     if (free_indexes_.empty()) {
         by_index_.push_back(nullptr);
-        free_indexes_.reserve(by_index_.size());
+        free_indexes_.reserve(by_index_.capacity());
         free_indexes_.push_back(static_cast<std::uint32_t>(by_index_.size() - 1));
     }
     made->remember(witness_.take(made->base));
