@@ -20,7 +20,7 @@ def bars(results, scenarios):
         lines.append(f'<text x="{LEFT - 10}" y="{y + BAR}" text-anchor="end">{escape(scenario.name)}</text>')
         for label, ratio in all_:
             width = min(ratio, most) * scale
-            lines.append(f'<rect x="{LEFT}" y="{y}" width="{width:.1f}" height="{BAR}" fill="{COLOURS.get(label, "#64748b")}"/>'
+            lines.append(f'<rect x="{LEFT}" y="{y}" width="{width:.1f}" height="{BAR}" fill="{COLOURS.get(label.split(",")[0], "#64748b")}"/>'
                          f'<text x="{LEFT + width + 5:.1f}" y="{y + BAR - 3}" class="n">{escape(label)} {ratio:.2f}</text>')
             y += BAR + 2
         y += GAP
