@@ -1,5 +1,7 @@
 #include "store/redis_event.hpp"
 
+#include <openssl/crypto.h>
+
 #include <charconv>
 #include <cstring>
 #include <string>
@@ -45,7 +47,7 @@ std::optional<RedisEvent> RedisEvent::parse(std::string_view message) {
 bool RedisEvent::is_sealed(std::string_view secret) const {
     if (secret.empty()) return false;
     const Sha1Hex hex = sha1_hex({sealed, secret});
-    return seal == std::string_view(hex.data(), hex.size());
+    return seal.size() == hex.size() && CRYPTO_memcmp(seal.data(), hex.data(), hex.size()) == 0;
 }
 
 Payload RedisEvent::frame() const {
