@@ -96,6 +96,7 @@ public:
 
     // Adds one connection of `user` to the room. When `done` runs, `room.cursor` is the position from
     // which the connection is live: everything newer will come through the sink.
+    // Throws std::bad_alloc, and then there has been no subscribe, and will be no answer.
     virtual void subscribe(Room& room, std::string_view user, std::optional<Position> since,
                            SubscribeDone done) = 0;
     // Takes back one successful subscribe.

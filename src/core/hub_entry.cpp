@@ -88,8 +88,13 @@ void Hub::on_answer(const std::shared_ptr<Waiting>& waiting, Lookup::Answer answ
 }
 
 void Hub::go_on(const std::shared_ptr<Waiting>& waiting) {
-    broker_.subscribe(*waiting->room, waiting->user, waiting->since,
-                      [this, waiting](const SubscribeAnswer& answer) { on_subscribed(*waiting, answer); });
+    try {
+        broker_.subscribe(
+            *waiting->room, waiting->user, waiting->since,
+            [this, waiting](const SubscribeAnswer& answer) { on_subscribed(*waiting, answer); });
+    } catch (const std::bad_alloc&) {
+        fail(*waiting, ErrorCode::unavailable, "Out of memory", true);
+    }
 }
 
 // Out of the list of those that wait.

@@ -170,6 +170,20 @@ void ZoneBroker::subscribe(Room& room, std::string_view user, std::optional<Posi
         done(answer);
         return;
     }
+    answer.ok = true;
+    std::vector<Payload> missed;
+    try {
+        take_seat(room, seat);
+        if (since) answer.recovered = find_missed(room, *since, missed);
+    } catch (const std::bad_alloc&) {
+        zone_.leave(slot_, room.name, user);
+        throw;
+    }
+    answer.missed = missed;
+    done(answer);
+}
+
+void ZoneBroker::take_seat(Room& room, const ZoneSeat& seat) {
     if (room_at(seat.room_index) != &room) {
         if (rooms_.size() <= seat.room_index) rooms_.resize(seat.room_index + 1, nullptr);
         rooms_[seat.room_index] = &room;
@@ -180,30 +194,24 @@ void ZoneBroker::subscribe(Room& room, std::string_view user, std::optional<Posi
         // room share its cursor.
         catch_up(room);
     }
-    answer.ok = true;
+}
 
-    std::vector<Payload> missed;
-    if (since) {
-        const HistoryLimits limits = history_of(room.name);
-        const ZoneHistory history =
-            zone_.history(room.broker_index, since->epoch, since->offset, limits, wall_ms());
-        answer.recovered = history.complete && since->offset <= room.cursor.offset;
-        if (answer.recovered) {
-            const std::size_t wanted = room.cursor.offset - since->offset;
-            missed.reserve(wanted);
-            for (std::size_t i = 0; i < wanted && i < history.positions.size(); ++i) {
-                Payload frame = read_frame(history.positions[i]);
-                if (!frame) break;
-                missed.push_back(std::move(frame));
-            }
-            if (missed.size() != wanted) {
-                answer.recovered = false;
-                missed.clear();
-            }
-        }
+// All that came since, or false and nothing.
+bool ZoneBroker::find_missed(const Room& room, Position since, std::vector<Payload>& missed) {
+    const HistoryLimits limits = history_of(room.name);
+    const ZoneHistory history =
+        zone_.history(room.broker_index, since.epoch, since.offset, limits, wall_ms());
+    if (!history.complete || since.offset > room.cursor.offset) return false;
+    const std::size_t wanted = room.cursor.offset - since.offset;
+    missed.reserve(wanted);
+    for (std::size_t i = 0; i < wanted && i < history.positions.size(); ++i) {
+        Payload frame = read_frame(history.positions[i]);
+        if (!frame) break;
+        missed.push_back(std::move(frame));
     }
-    answer.missed = missed;
-    done(answer);
+    if (missed.size() == wanted) return true;
+    missed.clear();
+    return false;
 }
 
 void ZoneBroker::unsubscribe(Room& room, std::string_view user) noexcept {

@@ -39,6 +39,8 @@ public:
     void sweep() override;
 
 private:
+    void take_seat(Room& room, const ZoneSeat& seat);
+    [[nodiscard]] bool find_missed(const Room& room, Position since, std::vector<Payload>& missed);
     [[nodiscard]] Payload read_frame(std::uint64_t position);
     void prefetch(std::uint64_t position) const;
     void deliver(std::uint64_t position);

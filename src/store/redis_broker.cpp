@@ -265,10 +265,24 @@ void RedisBroker::subscribe(Room& hub_room, std::string_view user, std::optional
         done(answer);
         return;
     }
-    const RoomPtr room = room_of(hub_room);
-    room->waiting.push_back({std::string(user), since, std::move(done), reactor_.now_ms() + kJoinMs});
-    look_after(room);
-    pump(room);
+    RoomPtr room;
+    try {
+        room = room_of(hub_room);
+        look_after(room);
+        room->waiting.push_back({std::string(user), since, std::move(done), reactor_.now_ms() + kJoinMs});
+    } catch (const std::bad_alloc&) {
+        zone_.leave(slot_, hub_room.name, user);
+        throw;
+    }
+    pump_soon(room);
+}
+
+// It waits, and is looked after: what lacks memory now is tried again.
+void RedisBroker::pump_soon(const RoomPtr& room) {
+    try {
+        pump(room);
+    } catch (const std::bad_alloc&) {
+    }
 }
 
 void RedisBroker::unsubscribe(Room& hub_room, std::string_view user) noexcept {

@@ -84,6 +84,7 @@ private:
     RoomPtr room_of(Room& room);
     // Does whatever the room needs next.
     void pump(const RoomPtr& room);
+    void pump_soon(const RoomPtr& room);
     void pump_later(const RoomPtr& room);
     void run_pumps();
     void look_after(const RoomPtr& room);

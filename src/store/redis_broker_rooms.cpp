@@ -194,7 +194,13 @@ void RedisBroker::run_sync(const std::string& base, const RedisNode& node,
 }
 
 void RedisBroker::on_synced(const RoomPtr& room, const RedisOutcome& outcome) {
-    const std::optional<RedisSync> sync = outcome.reply ? RedisSync::parse(*outcome.reply) : std::nullopt;
+    std::optional<RedisSync> sync;
+    try {
+        if (outcome.reply) sync = RedisSync::parse(*outcome.reply);
+    } catch (...) {
+        take_back_sync(*room);
+        throw;
+    }
     if (!sync) {
         room->syncing = false;
         if (room->room == nullptr) return;

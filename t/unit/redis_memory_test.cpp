@@ -148,12 +148,64 @@ void S72_when_memory_is_short_the_others_are_told_of_who_has_gone(void**) {
     }
 }
 
+// Whatever became of a join while memory was short, the room takes the next one, and its place in the zone is free.
+// `answered`: it is short when Redis answers, else when the join begins.
+void a_join_does_not_close_the_room(bool answered) {
+    for (long n = 0;; ++n) {
+        BrokerFixture f;
+        f.start();
+        f.said.reserve(1000);
+        f.hold = answered;
+        bool thrown = false;
+        bool through = true;
+        const auto short_of_memory = [&](const auto& step) {
+            allocations_left = n;
+            try {
+                step();
+            } catch (const std::bad_alloc&) {
+                thrown = true;
+            }
+            f.reactor.settle();
+            through = allocations_left >= 0;
+            allocations_left = -1;
+        };
+        if (answered) {
+            f.subscribe("ann");
+            f.redis.serve();
+            f.stored = 2;
+            const std::string answer = f.life.sync(2, 1);
+            FakeLine& line = f.redis.commands();
+            f.redis.held[&line].pop_front();
+            f.hold = false;
+            short_of_memory([&] { line.feed(answer); });
+        } else {
+            short_of_memory([&] { f.subscribe("ann"); });
+        }
+        f.run(3000);
+        const bool joined = f.said.starts_with("joined");
+        assert_true(answered ? !f.said.empty() : f.said.empty() == thrown);
+        f.said.clear();
+        f.subscribe("bob");
+        f.run(2000);
+        assert_true(f.said.starts_with("joined"));
+        assert_int_equal(f.members(), joined ? 2 : 1);
+        if (through) break;
+    }
+}
+
+void when_memory_is_short_a_join_does_not_close_the_room(void**) {
+    if (!allocations_can_fail()) return skip();
+    a_join_does_not_close_the_room(false);
+    a_join_does_not_close_the_room(true);
+}
+
 }  // namespace
 
 int main() {
     const CMUnitTest tests[] = {
         cmocka_unit_test(when_memory_is_short_no_event_is_lost_or_comes_twice),
         cmocka_unit_test(when_memory_is_short_every_publication_is_answered_and_the_worker_may_end),
+        cmocka_unit_test(when_memory_is_short_a_join_does_not_close_the_room),
         cmocka_unit_test(S72_when_memory_is_short_a_member_can_be_taken_out),
         cmocka_unit_test(S72_when_memory_is_short_the_others_are_told_of_who_has_gone),
     };
