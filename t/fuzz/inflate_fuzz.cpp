@@ -48,7 +48,7 @@ std::optional<Outcome> inflate_by_zlib(std::string_view data, const InflateLimit
     z.avail_out = static_cast<uInt>(out.size());
     const int result = ::inflate(&z, Z_SYNC_FLUSH);
     const bool whole = result == Z_OK && z.avail_in == 0 && z.data_type == 128;  // at the end of a block
-    out.resize(out.size() - z.avail_out);
+    out.resize(z.total_out);
     inflateEnd(&z);
     if (result == Z_STREAM_END) return std::nullopt;
     if (out.size() > limits.max_size) return Outcome{InflateStatus::too_big, {}};
