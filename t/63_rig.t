@@ -7,7 +7,7 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "lib"))
 MODULE = os.environ.get("ROOMS_MODULE_FAULTS") or os.path.join(HERE, "../build/module-faults/ngx_http_rooms_module.so")
-from rooms import SCALE, tap                                      # noqa: E402
+from rooms import ASAN, SCALE, tap                                      # noqa: E402
 from rooms.matrix import COMMAND                                  # noqa: E402
 
 RIG = [sys.executable, COMMAND, "--clients", "40"]
@@ -21,6 +21,8 @@ def run(bug, *command, **env):
 
 
 def finds(bug, wanted, *command, **env):
+    if ASAN and bug == "skip_resubscribe":
+        tap.skip("deadlines are stretched under the sanitizer, and what heals by itself is no find then")
     code, output = run(bug, *command, **env)
     tap.ok(code != 0, f"it says that all is well with {bug}:\n{output}")
     tap.ok(re.search(wanted, output), f"{wanted} in\n{output}")

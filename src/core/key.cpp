@@ -320,6 +320,7 @@ Key::Verdict Key::verify_signature(std::string_view signed_text, std::string_vie
     if (!context || EVP_MD_CTX_copy_ex(context.get(), verifier_.get()) != 1) {
         return Verdict::failed;
     }
+    ERR_clear_error();
     const int result = EVP_DigestVerify(context.get(), bytes_of(signature), signature.size(),
                                         bytes_of(signed_text), signed_text.size());
     if (result == 1) return Verdict::good;

@@ -175,9 +175,9 @@ TokenVerdict verify_request(ngx_http_request_t* r) {
     if (conf->keys == nullptr) return TokenVerdict::unread;
     r = r->main;
     RequestState* state = request_state(r);
-    if (state == nullptr) return TokenVerdict::refused;
+    if (state == nullptr) return TokenVerdict::unknown;
     if (state->verdict != TokenVerdict::unread && same_judge(*state->judge, *conf)) return state->verdict;
-    return guarded(r->connection->log, TokenVerdict::refused, [&] { return judge(r, *conf, *state); });
+    return guarded(r->connection->log, TokenVerdict::unknown, [&] { return judge(r, *conf, *state); });
 }
 
 }  // namespace rooms

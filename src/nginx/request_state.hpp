@@ -19,7 +19,8 @@
 
 namespace rooms {
 
-enum class TokenVerdict : std::uint8_t { unread, absent, refused, accepted };
+// unknown: memory was short.
+enum class TokenVerdict : std::uint8_t { unread, absent, refused, accepted, unknown };
 
 // What is needed only until the request is a socket. A socket lives for hours: none of this does, nor
 // is it in the request's pool, which gives nothing back.

@@ -207,6 +207,7 @@ ngx_int_t upgrade(ngx_http_request_t* r) {
         const TokenVerdict verdict = verify_request(r);
         RequestState* state = request_state(r);
         if (state == nullptr || !state->handshake) return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        if (verdict == TokenVerdict::unknown) return NGX_HTTP_SERVICE_UNAVAILABLE;
         if (verdict == TokenVerdict::accepted) {
             if (count_connection(r, *worker, conf, opening.limits)) {
                 opening.identity = identify(r, conf, *state->handshake->claims);

@@ -18,6 +18,8 @@ namespace {
 constexpr std::uint64_t kStrangeEveryMs = 100;  // what strangers say makes a room look no oftener
 constexpr std::uint64_t kFailedEveryMs = 1000;  // nor what Redis refuses
 constexpr std::uint64_t kMostEvents = 10000;    // in one sync, where no history is longer
+constexpr std::uint64_t kMostElements =
+    1000000;  // and where one is: a reply's array has no more (redis_reply.cpp)
 
 }  // namespace
 
@@ -144,7 +146,7 @@ void RedisBroker::send_sync(const RoomPtr& room) {
             continue;
         from = std::min(from.value_or(since.offset), since.offset);
     }
-    const std::uint64_t most = std::max<std::uint64_t>(kMostEvents, history.size);
+    const std::uint64_t most = std::clamp<std::uint64_t>(history.size, kMostEvents, kMostElements);
 
     // Members: what has changed, or all of them where Redis may know something else.
     std::map<std::string, std::int64_t, std::less<>> members = std::exchange(room->changes, {});

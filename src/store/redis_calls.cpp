@@ -1,6 +1,7 @@
 #include "store/redis_calls.hpp"
 
 #include <array>
+#include <new>
 #include <utility>
 
 namespace rooms {
@@ -23,9 +24,24 @@ bool is_of_server(std::string_view kind) {
 
 }  // namespace
 
+// One that is dropped on its way, for want of memory, is answered then; where it does not even begin, the caller
+// gets the exception instead.
 struct RedisCalls::Call {
-    std::string key;     // routes it; empty: goes to the node it was made for
-    std::string octets;  // the command in RESP
+    Call() = default;
+    Call(const Call&) = delete;
+    Call& operator=(const Call&) = delete;
+    ~Call() {
+        if (!begun || !done || alive.expired()) return;
+        try {
+            std::exchange(done, nullptr)({std::nullopt, "out of memory", true, nullptr});
+        } catch (const std::bad_alloc&) {
+        }
+    }
+
+    bool begun = false;
+    std::weak_ptr<int> alive;  // the RedisCalls: without it nobody wants to know
+    std::string key;           // routes it; empty: goes to the node it was made for
+    std::string octets;        // the command in RESP
     Done done;
     std::uint64_t deadline = 0;
     unsigned detours = 0;
@@ -38,7 +54,7 @@ RedisCalls::RedisCalls(Reactor& reactor, RedisServers& servers)
       early_timer_(reactor.timer([this] { expire_early(); })),
       again_timer_(reactor.timer([this] { try_again(); })) {}
 
-RedisCalls::~RedisCalls() = default;
+RedisCalls::~RedisCalls() { alive_.reset(); }
 
 namespace {
 
@@ -67,6 +83,7 @@ std::string encode_script(Script script, const RespWords& keys, const RespWords&
 
 std::shared_ptr<RedisCalls::Call> RedisCalls::make_call(std::string_view key, std::string octets, Done done) {
     auto call = std::make_shared<Call>();
+    call->alive = alive_;
     call->key = key;
     call->octets = std::move(octets);
     call->done = std::move(done);
@@ -78,14 +95,14 @@ void RedisCalls::run(Script script, std::span<const std::string_view> keys,
                      std::span<const std::string_view> arguments, Done done) {
     auto call = make_call(keys.front(), encode_script(script, keys, arguments), std::move(done));
     call->script = true;
-    start(std::move(call));
+    begin(call);
 }
 
 void RedisCalls::run(Script script, std::string_view key, const RespWords& keys, const RespWords& arguments,
                      Done done) {
     auto call = make_call(key, encode_script(script, keys, arguments), std::move(done));
     call->script = true;
-    start(std::move(call));
+    begin(call);
 }
 
 void RedisCalls::run_at(RedisNode& node, Script script, std::span<const std::string_view> keys,
@@ -93,10 +110,16 @@ void RedisCalls::run_at(RedisNode& node, Script script, std::span<const std::str
     const auto call = make_call({}, encode_script(script, keys, arguments), std::move(done));
     call->script = true;
     send(node, call, false);
+    call->begun = true;
 }
 
 void RedisCalls::command(std::string_view key, std::span<const std::string_view> words, Done done) {
-    start(make_call(key, encode_command(words), std::move(done)));
+    begin(make_call(key, encode_command(words), std::move(done)));
+}
+
+void RedisCalls::begin(const std::shared_ptr<Call>& call) {
+    start(call);
+    call->begun = true;
 }
 
 void RedisCalls::start(std::shared_ptr<Call> call) {
@@ -197,7 +220,7 @@ void RedisCalls::tell_fault(const RedisNode& node, std::string_view key, std::st
 }
 
 void RedisCalls::finish(Call& call, const RedisOutcome& outcome) {
-    Done done = std::move(call.done);
+    Done done = std::exchange(call.done, nullptr);
     if (done) done(outcome);
 }
 

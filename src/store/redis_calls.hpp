@@ -59,6 +59,7 @@ private:
     struct Call;
 
     [[nodiscard]] std::shared_ptr<Call> make_call(std::string_view key, std::string octets, Done done);
+    void begin(const std::shared_ptr<Call>& call);
     void start(std::shared_ptr<Call> call);
     void send(RedisNode& node, const std::shared_ptr<Call>& call, bool asking);
     void on_reply(RedisNode& node, const std::shared_ptr<Call>& call, std::optional<Reply> reply);
@@ -68,6 +69,7 @@ private:
     void expire_early();
     void try_again();
 
+    std::shared_ptr<int> alive_ = std::make_shared<int>(0);
     Reactor& reactor_;
     RedisServers& servers_;
     std::vector<std::shared_ptr<Call>> early_;  // before any server was known
