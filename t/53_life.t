@@ -13,6 +13,7 @@ from rooms import ASAN, SCALE, http, jwt, tap, wait_until, ws             # noqa
 from rooms.load import Publisher, Swarm, all_live, all_received, compare  # noqa: E402
 from rooms.nginx import BINARY, Nginx, children, title, workers_of        # noqa: E402
 from rooms.page import join, new_room, open_page, presence                # noqa: E402
+from rooms.processor import processor                                     # noqa: E402
 
 DRAIN = 1.2
 HTTP = """
@@ -541,12 +542,6 @@ def _():
 
 
 # --- no more connections to be had
-
-def processor(pid):
-    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
-        fields = file.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
 
 @tap.case("worker_connections are used up: who is in stays and gets everything, it idles, and recovers when one leaves")
 def _():

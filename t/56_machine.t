@@ -11,6 +11,7 @@ from rooms import ASAN, SCALE, http, jwt, tap, wait_until, ws    # noqa: E402
 from rooms.nginx import Nginx                                     # noqa: E402
 from rooms.page import join, new_room, open_page                  # noqa: E402
 from rooms.preload import Clock                                   # noqa: E402
+from rooms.processor import processor                             # noqa: E402
 
 LOCATIONS = """
     location = /ws      { rooms; rooms_jwt_key HS256 @DIR@/secret; rooms_allow *; rooms_drain 1s; }
@@ -41,12 +42,6 @@ def _():
         tap.is_(bad.status, 400, "status of a bad publication")
         tap.is_(http.status(full)["connections"]["active"], 1, "sockets")
         page.close()
-
-
-def processor(pid):
-    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
-        fields = file.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @tap.case("fault F34: descriptors are used up: who is in stays and gets everything, it does not spin, and recovers")

@@ -17,6 +17,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(
 from rooms import SCALE, jwt, ledger, wait_until             # noqa: E402
 from rooms.load import Publisher, Swarm                      # noqa: E402
 from rooms.nginx import Nginx                                # noqa: E402
+from rooms.processor import processor                        # noqa: E402
 
 EACH = 10000        # sockets of a process, which may hold 20,000 descriptors
 STAY = 200
@@ -32,15 +33,6 @@ def dropped():
     with open("/proc/net/netstat", encoding="ascii") as file:
         lines = [line.split() for line in file if line.startswith("TcpExt:")]
     return int(dict(zip(*lines))["ListenDrops"])
-
-
-def processor(pids):
-    ticks = 0
-    for pid in pids:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
-            fields = file.read().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def p99(log, lines, begin, end):
@@ -77,12 +69,12 @@ def storm(sockets=20000, workers=2, secure=False):
             thread.start()
         for thread in leaving:
             thread.join()
-        drops, used, left = dropped(), processor(server.workers()), time.monotonic()
+        drops, used, left = dropped(), processor(*server.workers()), time.monotonic()
         for swarm in crowd:
             swarm.come_back()
         wait_until(lambda: sum(swarm.live for swarm in swarms) == total, "all to be back", (30 + sockets / 500) * SCALE)
         back = time.monotonic()
-        used = processor(server.workers()) - used
+        used = processor(*server.workers()) - used
         for one in (publisher, everybody):
             one.finish()
         members = {number: f"session:r{number // 2}" for number in range(STAY)}
