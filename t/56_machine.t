@@ -9,7 +9,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "lib"))
 from rooms import ASAN, SCALE, http, jwt, tap, wait_until, ws    # noqa: E402
 from rooms.nginx import Nginx                                     # noqa: E402
-from rooms.page import join, new_room, open_page                  # noqa: E402
+from rooms.page import new_room, open_page                        # noqa: E402
 from rooms.preload import Clock                                   # noqa: E402
 from rooms.processor import processor                             # noqa: E402
 

@@ -25,7 +25,7 @@ import sys
 import threading
 import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "lib"))
-from rooms import SCALE, http, wait_until                                        # noqa: E402
+from rooms import SCALE, wait_until                                              # noqa: E402
 from rooms.approvals import LOCATIONS, OPTIONS, approvals_host, migrate          # noqa: E402
 from rooms.kept_connection import KeptConnection                                 # noqa: E402
 from rooms.load import build                                                     # noqa: E402
