@@ -37,14 +37,14 @@ class Demo:
         return re.findall(r'"(ws://\S+token=[^"]+)"', self.output)
 
     def processes(self):
-        """Everything in the demo's process group, as Ctrl-C in a terminal would reach it."""
+        """Everything in the demo's session."""
         found = []
         for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
             try:
-                state, _, group = stat.read_text().rpartition(")")[2].split()[:3]
+                state, _, _, session = stat.read_text().rpartition(")")[2].split()[:4]
             except OSError:
                 continue
-            if int(group) == self.process.pid and state != "Z":
+            if int(session) == self.process.pid and state != "Z":
                 found.append(int(stat.parent.name))
         return found
 
@@ -202,7 +202,9 @@ def _():
 def _():
     tap.ok(len(demo.processes()) >= 7, "a master, two workers, two stores, the backend and the script run")
     os.killpg(demo.process.pid, signal.SIGINT)
-    tap.is_(demo.process.wait(TIMEOUT), 0, "exit code")
+    said, _ = demo.process.communicate(timeout=TIMEOUT)
+    tap.is_(demo.process.returncode, 0, f"exit code; it said {said}")
+    tap.unlike(said, "has ended", "no server ended by itself")
     wait_until(lambda: not demo.processes(), "no process is left")
     tap.ok(not demo.dir.exists(), "its directory is gone")
     with socket.socket() as probe:
