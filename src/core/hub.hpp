@@ -149,6 +149,7 @@ private:
         std::uint64_t bytes = 0;
     };
     struct Waiting;  // a subscribe on its way through look-up and broker
+    class Hold;      // keeps a room while somebody may enter it
 
     void subscribe(Client& client, const Subscribe& command, std::string_view ref);
     void unsubscribe(Client& client, std::string_view room, std::string_view ref);
@@ -162,7 +163,9 @@ private:
     void greet(Client& client, Room& target, const Waiting& waiting, const SubscribeAnswer& answer);
     template <typename Tell>
     void tell(Client& client, Tell&& what);
-    void fail(Waiting& waiting, ErrorCode code, std::string_view message, bool retryable);
+    template <typename Tell>
+    void fail(Waiting& waiting, Tell&& why);
+    void fail(Waiting& waiting, ErrorCode code, std::string_view message);
     std::shared_ptr<Waiting> take(Waiting& waiting);
     void show_presence(Client& client, std::string_view room, std::string_view ref);
     void recheck(Client& client, Room& room);

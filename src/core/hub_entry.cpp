@@ -11,6 +11,7 @@ namespace rooms {
 namespace {
 
 constexpr std::string_view kUndecided = "Whether you may enter is not known now";
+constexpr std::string_view kNoMemory = "Out of memory";
 
 }  // namespace
 
@@ -40,9 +41,9 @@ void Hub::subscribe(Client& client, const Subscribe& command, std::string_view r
     const Verdict verdict = Question(client.identity).check(rules, command.room);
     if (!verdict.allowed()) return refuse_entry(client, Lookup::Answer::no, command.room, ref);
     Room& target = room(command.room);
+    const Hold hold(*this, target);
     const bool member = membership(client, target) != nullptr;
     if (!member && rooms_of(client, target) >= client.policy->max_rooms) {
-        release_if_empty(target);
         refuse(client, ErrorCode::limit, command.room,
                "At most " + std::to_string(client.policy->max_rooms) + " rooms per connection", false, ref);
         return;
@@ -69,22 +70,24 @@ void Hub::ask(const std::shared_ptr<Waiting>& waiting, const Client& client,
               const RuleSet::Parameters& parameters, const Verdict& verdict) {
     waiting->question = ++questions_;
     waiting->tokens = client.tokens;
-    const Question question(client.identity);
-    client.policy->lookup->ask(verdict.rule,
-                               lookup_values(parameters, waiting->room->name, question.rule_values()),
-                               [this, waiting, number = waiting->question](Lookup::Answer answer) {
-                                   // With another token it has been asked anew.
-                                   if (waiting->question == number) on_answer(waiting, answer);
-                               });
+    try {
+        const Question question(client.identity);
+        client.policy->lookup->ask(verdict.rule,
+                                   lookup_values(parameters, waiting->room->name, question.rule_values()),
+                                   [this, waiting, number = waiting->question](Lookup::Answer answer) {
+                                       // With another token it has been asked anew.
+                                       if (waiting->question == number) on_answer(waiting, answer);
+                                   });
+    } catch (const std::bad_alloc&) {
+        waiting->question = 0;
+        fail(*waiting, ErrorCode::unavailable, kNoMemory);
+    }
 }
 
 void Hub::on_answer(const std::shared_ptr<Waiting>& waiting, Lookup::Answer answer) {
     waiting->question = 0;
     if (answer == Lookup::Answer::yes && !waiting->cancelled) return go_on(waiting);
-    const std::string name = waiting->room->name;
-    if (answer == Lookup::Answer::unavailable)
-        return fail(*waiting, ErrorCode::unavailable, kUndecided, true);
-    fail(*waiting, ErrorCode::forbidden, forbidden_message(name), false);
+    fail(*waiting, [&](Client& client) { refuse_entry(client, answer, waiting->room->name, waiting->ref); });
 }
 
 void Hub::go_on(const std::shared_ptr<Waiting>& waiting) {
@@ -93,7 +96,7 @@ void Hub::go_on(const std::shared_ptr<Waiting>& waiting) {
             *waiting->room, waiting->user, waiting->since,
             [this, waiting](const SubscribeAnswer& answer) { on_subscribed(*waiting, answer); });
     } catch (const std::bad_alloc&) {
-        fail(*waiting, ErrorCode::unavailable, "Out of memory", true);
+        fail(*waiting, ErrorCode::unavailable, kNoMemory);
     }
 }
 
@@ -110,17 +113,24 @@ std::shared_ptr<Hub::Waiting> Hub::take(Waiting& waiting) {
     return taken;
 }
 
-// It does not enter. Nobody is told where it has been told before, or has gone.
-void Hub::fail(Waiting& waiting, ErrorCode code, std::string_view message, bool retryable) {
+// It does not enter. Nobody is told why where it has been told before, or has gone.
+template <typename Tell>
+void Hub::fail(Waiting& waiting, Tell&& why) {
     const std::shared_ptr<Waiting> keep = take(waiting);
-    const std::string& name = waiting.room->name;
+    Room& target = *waiting.room;
     if (Client* const client = find(waiting.handle, waiting.client_id)) {
         tell(*client, [&] {
-            if (!waiting.cancelled) refuse(*client, code, name, message, retryable, waiting.ref);
-            for (const std::string& ref : waiting.leaves) reply(*client, encode_unsubscribed(name, ref));
+            if (!waiting.cancelled) why(*client);
+            for (const std::string& ref : waiting.leaves)
+                reply(*client, encode_unsubscribed(target.name, ref));
         });
     }
-    release_if_empty(*waiting.room);
+    release_if_empty(target);
+}
+
+void Hub::fail(Waiting& waiting, ErrorCode code, std::string_view message) {
+    fail(waiting,
+         [&](Client& client) { refuse(client, code, waiting.room->name, message, true, waiting.ref); });
 }
 
 void Hub::on_subscribed(Waiting& waiting, const SubscribeAnswer& answer) {
@@ -128,7 +138,7 @@ void Hub::on_subscribed(Waiting& waiting, const SubscribeAnswer& answer) {
     Client* const client = find(waiting.handle, waiting.client_id);
     if (client == nullptr || waiting.cancelled || !answer.ok) {
         if (answer.ok) broker_.unsubscribe(target, waiting.user);
-        return fail(waiting, answer.full ? ErrorCode::limit : ErrorCode::unavailable, answer.reason, true);
+        return fail(waiting, answer.full ? ErrorCode::limit : ErrorCode::unavailable, answer.reason);
     }
     const std::shared_ptr<Waiting> keep = take(waiting);
     bool entered = false;

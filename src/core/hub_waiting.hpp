@@ -40,6 +40,22 @@ struct Hub::Waiting {
     bool cancelled = false;
 };
 
+// A room that nobody is in when this ends is gone.
+class Hub::Hold {
+public:
+    Hold(Hub& hub, Room& room) : hub_(hub), room_(room) { ++room_.waiting_; }
+    ~Hold() {
+        --room_.waiting_;
+        hub_.release_if_empty(room_);
+    }
+    Hold(const Hold&) = delete;
+    Hold& operator=(const Hold&) = delete;
+
+private:
+    Hub& hub_;
+    Room& room_;
+};
+
 // With many hosts thousands of clients may wait at once: who waits for nothing is not looked for.
 template <typename Visit>
 void Hub::for_each_waiting(const Client& client, Visit&& visit) {

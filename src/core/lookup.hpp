@@ -21,7 +21,7 @@ public:
     using Done = std::function<void(Answer)>;
 
     // `values`: of the rule's parameters, in order (RuleSet::parameters). `done` runs in the call or later,
-    // exactly once unless this is destroyed first.
+    // exactly once unless this is destroyed first; it must not throw. Throws std::bad_alloc, and then `done` is not run.
     virtual void ask(std::uint32_t rule, std::vector<std::string> values, Done done) = 0;
 
 protected:

@@ -1,7 +1,6 @@
 #include "nginx/inner_request.hpp"
 
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <utility>
 
@@ -105,24 +104,23 @@ std::unique_ptr<InnerRequest> InnerRequest::start(Reactor& reactor, ngx_http_cor
                                                   std::string_view uri, Done done) {
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0) return nullptr;
-    // Owns its end from here on.
-    std::unique_ptr<InnerRequest> request(new InnerRequest(reactor, pair[0], std::move(done)));
+    Descriptor ours(pair[0]);
+    Descriptor theirs(pair[1]);
     const std::string line = "GET " + std::string(uri) + " HTTP/1.0\r\n\r\n";
-    const bool sent =
-        ::send(pair[0], line.data(), line.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(line.size());
-    if (!sent || request->watch_ == nullptr || !request->watch_->want(true, false) ||
-        !accept(pair[1], server)) {
-        close(pair[1]);
-        return nullptr;
-    }
+    std::unique_ptr<InnerRequest> request(new InnerRequest(reactor, std::move(ours), std::move(done)));
+    const bool sent = ::send(request->end_.get(), line.data(), line.size(), MSG_NOSIGNAL) ==
+                      static_cast<ssize_t>(line.size());
+    if (!sent || request->watch_ == nullptr || !request->watch_->want(true, false)) return nullptr;
+    if (!accept(theirs.get(), server)) return nullptr;
+    (void)theirs.release();
     return request;
 }
 
-InnerRequest::InnerRequest(Reactor& reactor, int fd, Done done)
-    : fd_(fd),
+InnerRequest::InnerRequest(Reactor& reactor, Descriptor end, Done done)
+    : end_(std::move(end)),
       done_(std::move(done)),
-      watch_(reactor.watch(fd, [this] { on_ready(); })),
-      timer_(reactor.timer([this] { end(0); })) {
+      watch_(reactor.watch(end_.get(), [this] { on_ready(); })),
+      timer_(reactor.timer([this] { this->end(0); })) {
     timer_->arm(kTimeoutMs);
 }
 
@@ -130,14 +128,14 @@ InnerRequest::~InnerRequest() { hang_up(); }
 
 void InnerRequest::hang_up() {
     watch_.reset();
-    if (fd_ != -1) close(std::exchange(fd_, -1));
+    end_.reset();
 }
 
 // The rest of the answer is read as well, so that the location's log tells of a whole one.
 void InnerRequest::on_ready() {
     char buffer[4096];
     for (;;) {
-        const ssize_t n = recv(fd_, buffer, sizeof buffer, 0);
+        const ssize_t n = recv(end_.get(), buffer, sizeof buffer, 0);
         if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
         if (n <= 0) return end(0);
         if (!done_) continue;

@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 
+#include "nginx/descriptor.hpp"
 #include "nginx/ngx.hpp"
 #include "store/reactor.hpp"
 
@@ -23,7 +24,7 @@ public:
     static constexpr std::uint64_t kTimeoutMs = 5000;
 
     // `done` is called once, later, and may destroy this; not when this is destroyed first. Null: no
-    // descriptor or no memory. REQUIRES: `uri` has no byte that a request line has not.
+    // descriptor or no connection. Throws std::bad_alloc. REQUIRES: `uri` has no byte that a request line has not.
     [[nodiscard]] static std::unique_ptr<InnerRequest> start(Reactor& reactor,
                                                              ngx_http_core_srv_conf_t* server,
                                                              std::string_view uri, Done done);
@@ -32,15 +33,15 @@ public:
     InnerRequest& operator=(const InnerRequest&) = delete;
 
     // Answered, and nginx has closed its end: this can go.
-    [[nodiscard]] bool over() const { return fd_ == -1; }
+    [[nodiscard]] bool over() const { return !end_.open(); }
 
 private:
-    InnerRequest(Reactor& reactor, int fd, Done done);
+    InnerRequest(Reactor& reactor, Descriptor end, Done done);
     void on_ready();
     void end(unsigned status);
     void hang_up();
 
-    int fd_;
+    Descriptor end_;
     Done done_;
     std::unique_ptr<Watch> watch_;
     std::unique_ptr<Timer> timer_;

@@ -32,6 +32,7 @@ private:
 
     void run(const LookupRule& rule, std::vector<std::string> values, Done done);
     void run_sql(const LookupRule& rule, const std::vector<std::string>& values, Done done);
+    [[nodiscard]] Answer judge(const LookupRule& rule, const PgOutcome& outcome);
     void run_request(const LookupRule& rule, const std::vector<std::string>& values, Done done);
     void on_answer(const std::string& key, const LookupRule& rule, Answer answer);
 

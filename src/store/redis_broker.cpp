@@ -374,7 +374,7 @@ void RedisBroker::on_lost(RedisNode& node, bool again) {
     servers_->look_again();
     std::vector<RoomPtr> waiting;
     for (const auto& [base, room] : rooms_) {
-        if (room->node == &node && !room->waiting.empty()) waiting.push_back(room);
+        if (room->node == &node && room->has_joiners()) waiting.push_back(room);
     }
     for (const RoomPtr& room : waiting) pump(room);
 }

@@ -98,6 +98,7 @@ private:
     void on_synced(const RoomPtr& room, const RedisOutcome& outcome);
     void answer_joiners(const RoomPtr& room, const RedisSync& sync);
     void refuse(const RoomPtr& room, std::vector<RedisRoom::Joiner> joiners, std::string_view why);
+    void refuse_joiners(const RoomPtr& room, std::string_view why);
     void forget_members(const std::string& base);
     static void begin_anew(RedisNode* node);
     void pump_all(RedisNode& node);

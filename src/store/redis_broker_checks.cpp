@@ -43,9 +43,9 @@ void RedisBroker::tick() {
         }
         room->suspect = 0;
         pump(room);
-        if (room->room == nullptr || room->waiting.empty()) continue;
-        if (now >= room->waiting.front().deadline) {
-            refuse(room, std::exchange(room->waiting, {}), "redis did not answer in time");
+        if (room->room == nullptr || (room->waiting.empty() && room->joining.empty())) continue;
+        if (room->has_joiners() && now >= room->deadline()) {
+            refuse_joiners(room, "redis did not answer in time");
         } else {
             look_after(room);
         }

@@ -67,19 +67,16 @@ void RedisBroker::pump(const RoomPtr& room) {
     if (room->room == nullptr) return;
     bind(room);
     const bool lost = room->node == nullptr ? servers_->known() : !room->node->takes_commands();
-    if (lost && !room->waiting.empty()) {
-        refuse(room, std::exchange(room->waiting, {}), "redis cannot be reached");
-        return;
-    }
+    if (lost && room->has_joiners()) return refuse_joiners(room, "redis cannot be reached");
     if (room->node == nullptr || !room->node->commands_up() || !room->node->subscriptions_up()) return;
     if (!room->asked) return ask_subscription(room);
     if (!room->subscribed || room->syncing) return;
-    if (reactor_.now_ms() < room->sync_after && room->waiting.empty()) {
+    if (reactor_.now_ms() < room->sync_after && !room->has_joiners()) {
         look_after(room);
         return;
     }
     const bool members = !room->changes.empty() || room->members_unsure;
-    if (room->waiting.empty() && !room->wants_sync && !members) return;
+    if (!room->has_joiners() && !room->wants_sync && !members) return;
     sync(room);
 }
 
@@ -103,7 +100,7 @@ void RedisBroker::ask_subscription(const RoomPtr& room) {
             return;
         }
         node->note_refusal(why);
-        refuse(room, std::exchange(room->waiting, {}), "redis refuses the subscription");
+        refuse_joiners(room, "redis refuses the subscription");
         if (room->room != nullptr) look_after(room);
     });
     if (!room->asked) look_after(room);  // too much is on its way
@@ -123,7 +120,6 @@ void RedisBroker::take_back_sync(RedisRoom& room) {
     room.wants_sync = room.live();
     room.members_unsure = true;  // it may have been carried out
     room.on_sync_done();
-    if (room.waiting.empty()) room.waiting.swap(room.joining);
 }
 
 void RedisBroker::send_sync(const RoomPtr& room) {
@@ -258,6 +254,11 @@ void RedisBroker::answer_joiners(const RoomPtr& room, const RedisSync& sync) {
         room->joining = std::move(joiners);
         throw;
     }
+}
+
+void RedisBroker::refuse_joiners(const RoomPtr& room, std::string_view why) {
+    refuse(room, std::exchange(room->waiting, {}), why);
+    if (room->room != nullptr && !room->syncing) refuse(room, std::exchange(room->joining, {}), why);
 }
 
 void RedisBroker::refuse(const RoomPtr& room, std::vector<RedisRoom::Joiner> joiners, std::string_view why) {

@@ -91,8 +91,15 @@ public:
     bool strange = false;          // a message came whose seal we could not judge
     std::uint64_t sync_after = 0;  // no sync on account of those before
     std::vector<Joiner> waiting;
-    std::vector<Joiner> joining;                               // in the sync under way
+    std::vector<Joiner> joining;  // in the sync under way, or for the next one where that could not answer
     std::map<std::string, std::int64_t, std::less<>> changes;  // of members, by user
+
+    // Somebody wants to join, and no sync that is under way will answer.
+    [[nodiscard]] bool has_joiners() const { return !waiting.empty() || (!syncing && !joining.empty()); }
+    // Of the first of them.
+    [[nodiscard]] std::uint64_t deadline() const {
+        return syncing || joining.empty() ? waiting.front().deadline : joining.front().deadline;
+    }
 
     // --- the state of the room
     [[nodiscard]] bool live() const { return !secret_.empty(); }

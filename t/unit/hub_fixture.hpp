@@ -25,6 +25,23 @@ using namespace rooms;
 
 inline constexpr std::int64_t kNow = 1795332720690;
 
+// Where allocations fail: how many are left (failing_new.hpp).
+inline long* failing = nullptr;
+
+// None fails meanwhile: what is played here is not what is tested.
+class Played {
+public:
+    Played() : left_(failing == nullptr ? -1 : std::exchange(*failing, -1)) {}
+    ~Played() {
+        if (failing != nullptr) *failing = left_;
+    }
+    Played(const Played&) = delete;
+    Played& operator=(const Played&) = delete;
+
+private:
+    const long left_;
+};
+
 // A broker of one process whose answers wait until they are let go.
 class TestBroker final : public Broker {
 public:
@@ -39,59 +56,64 @@ public:
     void subscribe(Room& room, std::string_view user, std::optional<Position> since,
                    SubscribeDone done) override {
         auto answer = [this, &room, user = std::string(user), since, done = std::move(done)] {
-            SubscribeAnswer result;
-            if (refuse) {
-                result.full = *refuse;
-                result.reason = "not now";
-                done(result);
-                return;
-            }
-            State& state = rooms[room.name];
-            state.room = &room;
-            ++state.users[user];
-            room.cursor = state.position;
-            result.ok = true;
             std::vector<Payload> missed;
-            if (since) {
-                result.recovered =
-                    since->epoch == state.position.epoch && since->offset <= state.position.offset;
-                for (std::uint64_t i = since->offset; result.recovered && i < state.position.offset; ++i) {
-                    missed.push_back(encode_frame(Opcode::text, "missed " + std::to_string(i + 1)));
-                }
-            }
-            result.missed = missed;
-            done(result);
+            done(entered(room, user, since, missed));
         };
-        if (late) {
-            waiting.push_back(std::move(answer));
-        } else {
-            answer();
+        answer_with(std::move(answer));
+    }
+    SubscribeAnswer entered(Room& room, const std::string& user, std::optional<Position> since,
+                            std::vector<Payload>& missed) {
+        const Played played;
+        SubscribeAnswer result;
+        if (refuse) {
+            result.full = *refuse;
+            result.reason = "not now";
+            return result;
         }
+        State& state = rooms[room.name];
+        state.room = &room;
+        ++state.users[user];
+        room.cursor = state.position;
+        result.ok = true;
+        if (since) {
+            result.recovered = since->epoch == state.position.epoch && since->offset <= state.position.offset;
+            for (std::uint64_t i = since->offset; result.recovered && i < state.position.offset; ++i) {
+                missed.push_back(encode_frame(Opcode::text, "missed " + std::to_string(i + 1)));
+            }
+        }
+        result.missed = missed;
+        return result;
     }
     void unsubscribe(Room& room, std::string_view user) noexcept override {
+        const Played played;
         State& state = rooms[room.name];
         assert_true(state.users[std::string(user)] > 0);
         if (--state.users[std::string(user)] == 0) state.users.erase(std::string(user));
     }
     void release(Room& room) noexcept override {
+        const Played played;
         ++released;
         rooms[room.name].room = nullptr;
     }
     void presence(std::string_view room, PresenceDone done) override {
         auto answer = [this, room = std::string(room), done = std::move(done)] {
             PresenceAnswer result;
-            result.ok = !refuse;
-            for (const auto& [id, connections] : rooms[room].users) {
-                result.users.push_back({id, static_cast<std::uint32_t>(connections)});
-                result.connections += static_cast<std::uint64_t>(connections);
+            {
+                const Played played;
+                result.ok = !refuse;
+                for (const auto& [id, connections] : rooms[room].users) {
+                    result.users.push_back({id, static_cast<std::uint32_t>(connections)});
+                    result.connections += static_cast<std::uint64_t>(connections);
+                }
             }
             done(result);
         };
-        if (late) {
-            waiting.push_back(std::move(answer));
-        } else {
-            answer();
-        }
+        answer_with(std::move(answer));
+    }
+    void answer_with(std::function<void()> answer) {
+        if (!late) return answer();
+        const Played played;
+        waiting.push_back(std::move(answer));
     }
 
     void answer_all() {
@@ -137,7 +159,10 @@ public:
             for (const Payload& frame : frames) inbox[handle].push_back(text_of(frame));
         }
     }
-    void close(Client& client, CloseCode code, const char*) override { closed[client.handle] = code; }
+    void close(Client& client, CloseCode code, const char*) override {
+        const Played played;
+        closed[client.handle] = code;
+    }
     void token_changed(Client&) override { ++tokens_changed; }
     void flush_later() override { flush_wanted = true; }
     void flush_next_turn() override { next_turn_wanted = true; }
@@ -152,7 +177,10 @@ public:
 
 class TestMeter final : public HubMeter {
 public:
-    void on_error(ErrorCode code) override { ++errors[code]; }
+    void on_error(ErrorCode code) override {
+        const Played played;
+        ++errors[code];
+    }
     void on_members(std::int64_t change) override { members += change; }
     void on_rooms(std::int64_t change) override { rooms += change; }
     std::map<ErrorCode, int> errors;

@@ -209,6 +209,42 @@ void when_memory_is_short_a_join_does_not_close_the_room(void**) {
     a_join_does_not_close_the_room(true, "-NOSCRIPT No matching script\r\n");
 }
 
+// A sync that could not be taken leaves its joiners for the next one; if Redis is away by then they are told, as is
+// whoever has asked meanwhile.
+void when_memory_is_short_and_redis_goes_whoever_joins_is_refused(void**) {
+    if (!allocations_can_fail()) return skip();
+    for (long n = 0;; ++n) {
+        BrokerFixture f;
+        f.start();
+        f.hold = true;
+        int answers = 0;
+        const auto subscribe = [&](std::string_view user) {
+            f.broker->subscribe(f.room, user, {}, [&answers](const SubscribeAnswer&) { ++answers; });
+        };
+        subscribe("ann");
+        f.redis.serve();
+        subscribe("bob");
+        f.stored = 2;
+        const std::string answer = f.life.sync(2, 1);
+        FakeLine& line = f.redis.commands();
+        f.redis.held[&line].pop_front();
+        f.redis.silent = true;
+        allocations_left = n;
+        try {
+            line.feed(answer);
+            f.reactor.settle();
+        } catch (const std::bad_alloc&) {
+        }
+        const bool through = allocations_left >= 0;
+        allocations_left = -1;
+        f.redis.accepts = false;
+        if (line.alive()) line.hang_up();
+        f.run(10000);
+        assert_int_equal(answers, 2);
+        if (through) break;
+    }
+}
+
 }  // namespace
 
 int main() {
@@ -216,6 +252,7 @@ int main() {
         cmocka_unit_test(when_memory_is_short_no_event_is_lost_or_comes_twice),
         cmocka_unit_test(when_memory_is_short_every_publication_is_answered_and_the_worker_may_end),
         cmocka_unit_test(when_memory_is_short_a_join_does_not_close_the_room),
+        cmocka_unit_test(when_memory_is_short_and_redis_goes_whoever_joins_is_refused),
         cmocka_unit_test(S72_when_memory_is_short_a_member_can_be_taken_out),
         cmocka_unit_test(S72_when_memory_is_short_the_others_are_told_of_who_has_gone),
     };
