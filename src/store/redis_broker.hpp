@@ -10,10 +10,10 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 #include "core/broker.hpp"
@@ -152,10 +152,10 @@ private:
     std::unordered_map<std::string_view, RoomPtr> rooms_;  // by base, which the room owns
     std::vector<RedisRoom*> by_index_;
     std::vector<std::uint32_t> free_indexes_;
-    std::unordered_set<std::string> unforgotten_;  // rooms that Redis may think have members here
-    std::vector<RoomPtr> unheard_;                 // subscribed anew: to be checked at the end of the turn
-    std::vector<RoomPtr> pumps_;                   // at the end of the turn
-    std::deque<RoomPtr> doubtful_;  // looked at in each tick: joiners wait, or a check found them behind
+    std::set<std::string> unforgotten_;  // rooms that Redis may think have members here
+    std::vector<RoomPtr> unheard_;       // subscribed anew: to be checked at the end of the turn
+    std::vector<RoomPtr> pumps_;         // at the end of the turn
+    std::deque<RoomPtr> doubtful_;       // looked at in each tick: joiners wait, or a check found them behind
     std::deque<std::pair<std::uint64_t, std::weak_ptr<RedisRoom>>> checks_;  // by time
     std::unique_ptr<Timer> soon_;
     std::unique_ptr<Timer> tick_;

@@ -50,7 +50,14 @@ void RedisBroker::tick() {
             look_after(room);
         }
     }
-    for (const std::string& base : std::exchange(unforgotten_, {})) forget_members(base);
+    auto unforgotten = std::exchange(unforgotten_, {});
+    try {
+        for (; !unforgotten.empty(); unforgotten.erase(unforgotten.begin()))
+            forget_members(*unforgotten.begin());
+    } catch (...) {
+        unforgotten_.merge(unforgotten);
+        throw;
+    }
     if (std::exchange(judge_again_, false)) judge_all();
     check_due();
 }

@@ -1,6 +1,7 @@
 #include "store/redis_presence.hpp"
 
 #include <array>
+#include <new>
 #include <utility>
 
 namespace rooms {
@@ -51,8 +52,13 @@ void RedisPresence::ask(std::string_view base, PresenceDone done) {
     const std::string at = question->base + ":at";
     const std::array<std::string_view, 1> keys = {at};
     calls_.run(Script::presence, keys, {}, [this, question](const RedisOutcome& outcome) {
-        if (outcome.reply) return on_rosters(question, *outcome.reply);
-        question->done(PresenceAnswer{});
+        question->failed = !outcome.reply;
+        try {
+            if (outcome.reply) return on_rosters(question, *outcome.reply);
+        } catch (const std::bad_alloc&) {
+            question->failed = true;
+        }
+        answer(*question);
     });
 }
 
@@ -84,8 +90,20 @@ void RedisPresence::on_rosters(const std::shared_ptr<Question>& question, Reply 
     }
 }
 
+// Once; what comes after is late.
 void RedisPresence::answer(Question& question) {
-    if (question.failed) return question.done(PresenceAnswer{});
+    const PresenceDone done = std::exchange(question.done, nullptr);
+    if (!done) return;
+    PresenceAnswer answer;
+    try {
+        if (!question.failed) answer = sum_of(question);
+    } catch (const std::bad_alloc&) {
+        answer = {};
+    }
+    done(answer);
+}
+
+PresenceAnswer RedisPresence::sum_of(const Question& question) {
     PresenceAnswer answer;
     answer.ok = true;
     std::map<std::string_view, std::uint64_t> users;
@@ -100,7 +118,7 @@ void RedisPresence::answer(Question& question) {
         if (answer.users.size() == kMaxUsers) break;
         answer.users.push_back({std::string(user), static_cast<std::uint32_t>(count)});
     }
-    question.done(answer);
+    return answer;
 }
 
 }  // namespace rooms

@@ -31,7 +31,8 @@ private:
     struct Question;
 
     void on_rosters(const std::shared_ptr<Question>& question, Reply reply);
-    void answer(Question& question);
+    static void answer(Question& question);
+    [[nodiscard]] static PresenceAnswer sum_of(const Question& question);
     [[nodiscard]] std::string lease_of(std::string_view worker) const;
 
     RedisCalls& calls_;

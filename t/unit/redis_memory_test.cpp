@@ -245,6 +245,34 @@ void when_memory_is_short_and_redis_goes_whoever_joins_is_refused(void**) {
     }
 }
 
+void when_memory_is_short_whoever_asks_for_presence_is_answered(void**) {
+    if (!allocations_can_fail()) return skip();
+    for (long n = 0;; ++n) {
+        BrokerFixture f;
+        f.start();
+        f.hold = true;
+        int answers = 0;
+        f.broker->presence("session:42", [&answers](const PresenceAnswer&) { ++answers; });
+        f.redis.serve();
+        const std::string answer =
+            list({bulk("a worker elsewhere"), list({bulk("ann, who has a long name"), bulk("2")}),
+                  bulk("1.1"), list({bulk("bob"), bulk("1")})});
+        FakeLine& line = f.redis.commands();
+        f.redis.held[&line].pop_front();
+        allocations_left = n;
+        try {
+            line.feed(answer);
+            f.reactor.settle();
+        } catch (const std::bad_alloc&) {
+        }
+        const bool through = allocations_left >= 0;
+        allocations_left = -1;
+        f.run(3000);
+        assert_int_equal(answers, 1);
+        if (through) break;
+    }
+}
+
 }  // namespace
 
 int main() {
@@ -253,6 +281,7 @@ int main() {
         cmocka_unit_test(when_memory_is_short_every_publication_is_answered_and_the_worker_may_end),
         cmocka_unit_test(when_memory_is_short_a_join_does_not_close_the_room),
         cmocka_unit_test(when_memory_is_short_and_redis_goes_whoever_joins_is_refused),
+        cmocka_unit_test(when_memory_is_short_whoever_asks_for_presence_is_answered),
         cmocka_unit_test(S72_when_memory_is_short_a_member_can_be_taken_out),
         cmocka_unit_test(S72_when_memory_is_short_the_others_are_told_of_who_has_gone),
     };
