@@ -4,13 +4,14 @@ import email.utils
 import json
 import os
 import sys
+import tempfile
 import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "lib"))
 from rooms import ASAN, SCALE, http, jwt, tap, wait_until, ws    # noqa: E402
 from rooms.nginx import Nginx                                     # noqa: E402
 from rooms.page import new_room, open_page                        # noqa: E402
-from rooms.preload import Clock                                   # noqa: E402
+from rooms.preload import Clock, Memory                                   # noqa: E402
 from rooms.processor import processor                             # noqa: E402
 
 LOCATIONS = """
@@ -140,6 +141,54 @@ def _():
             else:
                 other.expect_closed({4002})
         page.close()
+
+
+def asked_while_memory_is_short():
+    locations = """
+    location = /ws  { rooms; rooms_jwt_key HS256 @DIR@/secret; rooms_allow asked:* request=/may?room=$rooms_room_id;
+                      rooms_max_rooms 1000; rooms_rate 10000/1s; }
+    location = /may { internal; return 204; }
+    """
+    names = [f"asked:{n}" for n in range(60)]
+
+    def answered_or_closed(page):
+        try:
+            for _ in names:
+                page.recv_json()
+        except ws.Closed:
+            pass
+
+    # Who asks while a question of before is under way gets its answer: that nothing is known now.
+    def subscribed(page, name):
+        page.send_json(type="subscribe", room=name)
+        return page.recv_json()["type"] == "subscribed"
+
+    with tempfile.TemporaryDirectory(prefix="rooms-memory-") as directory:
+        memory = Memory(directory)
+        with start("short", locations=locations, workers=1, env=memory.env, expect=[
+                r"\[(emerg|alert|crit)\].*((malloc|memalign|calloc)\(|Cannot allocate memory|out of memory)"]) as short:
+            for _ in range(5):
+                pages = [ws.connect(short, "/ws", token=jwt.mint(sub="u1")) for _ in range(20)]
+                for page in pages:
+                    page.expect(type="connected")
+                memory.one_in(12)
+                for page in pages:
+                    for name in names:
+                        page.send_json(type="subscribe", room=name)
+                for page in pages:
+                    answered_or_closed(page)
+                memory.one_in(0)
+                for page in pages:
+                    page.drop()
+                with ws.connect(short, "/ws", token=jwt.mint(sub="u2")) as late:
+                    late.expect(type="connected")
+                    for name in names:
+                        wait_until(lambda: subscribed(late, name), f"{name} to be entered")
+                    late.close()
+
+
+if not ASAN:    # which has an allocator of its own
+    tap.add("fault F41: whoever asks what was asked while memory was short is answered", asked_while_memory_is_short)
 
 
 tap.run()
