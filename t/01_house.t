@@ -155,4 +155,25 @@ def _():
     tap.like(makefile, r"^CFLAGS = .*\$\(if \$\(filter %\.cpp %\.hpp,\$\^\),-std=c\+\+20")
 
 
+def check_links(*pages):
+    """links.py on a tree with these pages, a.md and so on: exit code and what it says."""
+    with tempfile.TemporaryDirectory(prefix="rooms-links.") as tree:
+        os.mkdir(f"{tree}/docs")
+        for name, text in zip(("a.md", "docs/b.md"), pages):
+            pathlib.Path(tree, name).write_text(text)
+        done = subprocess.run(["/usr/bin/python3", f"{ROOT}/t/check/links.py", tree], capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+
+@tap.case("make check-links: a link leads to a file of the tree and to a heading of it, or is named")
+def _():
+    b = "# Two `ws` servers, one page\n\n## Again\n\n## Again\n\n[up](../a.md) [here](#again-1)\n"
+    good = ("# A\n\n[b](docs/b.md#two-ws-servers-one-page) [`dir`](docs) [web](https://example.com/no) `[code](no.md)`\n\n"
+            "```\n[x](no.md)\n```\n")
+    tap.is_(check_links(good, b), (0, "links: all 4 of 2 pages lead somewhere\n"), "good links")
+    for link, why in (("docs/c.md", "no such file"), ("docs/b.md#again-2", "no such heading"), ("#b", "no such heading"),
+                      ("../a.md", "no such file"), ("docs/b.md#x", "no such heading")):
+        tap.is_(check_links(f"{good}\n[a\nbreak]({link})\n", b), (1, f"a.md: {link}: {why}\n"), link)
+
+
 tap.run()
