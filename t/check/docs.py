@@ -3,7 +3,8 @@
 # src/nginx/*.cpp), error codes (command.cpp, and what src/nginx answers as {"error":{"code":…}}), close
 # codes (close_code.hpp), metrics. In docs/: each must stand there in backticks, and conversely
 #   - every `rooms…` word in backticks in docs/*.md or README.md must be a name that the source or the migrations have;
-#   - every code in the first column of a table under a heading "… error codes" or "… close codes" too.
+#   - every code in the first column of a table under a heading "… error codes" or "… close codes" too;
+#   - every fault that README.md's table names must be one of docs/reliability.md.
 import re
 import sys
 
@@ -51,6 +52,13 @@ if unknown := table_codes("error codes") - error_codes() - http_error_codes():
     faults.append(f"error codes in docs/, not in the source: {', '.join(sorted(unknown))}")
 if unknown := {c for c in table_codes("close codes") if c.isdigit()} - close_codes():
     faults.append(f"close codes in docs/, not in the source: {', '.join(sorted(unknown))}")
+
+known = set(re.findall(r"^\| (F\d+) \|", (ROOT / "docs/reliability.md").read_text(), re.MULTILINE))
+rows = re.findall(r"^\| (F\d+(?:, F\d+)*) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+if not rows:
+    faults.append("README.md names no fault of docs/reliability.md")
+if unknown := {fault for row in rows for fault in row.split(", ")} - known:
+    faults.append(f"faults in README.md, not in docs/reliability.md: {', '.join(sorted(unknown))}")
 
 print("\n".join(faults) if faults else "docs: the same names as the source")
 sys.exit(bool(faults))
