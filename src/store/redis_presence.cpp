@@ -81,7 +81,7 @@ void RedisPresence::on_rosters(const std::shared_ptr<Question>& question, Reply 
     for (std::size_t i = 0; i < question->rosters.size(); ++i) {
         const std::string lease = lease_of(question->rosters[i].worker);
         const std::array<std::string_view, 2> words = {"EXISTS", lease};
-        calls_.command(lease, words, [this, question, i, me](const RedisOutcome& outcome) {
+        calls_.command(lease, words, [question, i, me](const RedisOutcome& outcome) {
             Question::Roster& roster = question->rosters[i];
             question->failed = question->failed || !outcome.reply;
             roster.lives = roster.worker == me || (outcome.reply && outcome.reply->integer() != 0);
