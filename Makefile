@@ -115,7 +115,7 @@ $(DIR)/objs/Makefile: $(DIR)/configured-with config
 # configure runs again only when its arguments or the list of sources change.
 $(DIR)/configured-with: FORCE
 	@mkdir -p $(@D)
-	@printf '%s\n' '$(NGX_SRC) $(DIR_CC) $(DIR_CFLAGS) $(DIR_CXXFLAGS) $(DIR_LDFLAGS) $(WARNINGS)' $(NGX_CONF_FLAGS) $(SOURCES) >$@.new
+	@printf '%s\n' '$(shell cat VERSION) $(NGX_SRC) $(DIR_CC) $(DIR_CFLAGS) $(DIR_CXXFLAGS) $(DIR_LDFLAGS) $(WARNINGS)' $(NGX_CONF_FLAGS) $(SOURCES) >$@.new
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
 # --- unit programs, without nginx -------------------------------------------------------------
@@ -350,8 +350,8 @@ $(DEMO): $(wildcard client/src/*.ts client/demo/src/* client/demo/server/*.mjs) 
 
 FORMATTED = $(SOURCES) $(HEADERS) $(wildcard t/unit/*.hpp t/unit/*.cpp t/fuzz/*.hpp t/fuzz/*.cpp t/oracle/*.hpp t/oracle/*.cpp t/pg/*.cpp bench/*.cpp)
 
-.PHONY: check check-layers check-conformance check-faults check-docs check-links check-directives check-warnings fmt fmt-check
-check: check-layers fmt-check check-docs check-links check-directives check-conformance check-faults check-warnings ## the house rules
+.PHONY: check check-version check-layers check-conformance check-faults check-docs check-links check-directives check-warnings fmt fmt-check
+check: check-layers fmt-check check-docs check-links check-version check-directives check-conformance check-faults check-warnings ## the house rules
 
 check-layers: ## core/ is pure, nobody includes nginx/
 	@$(PYTHON) t/check/layers.py
@@ -365,6 +365,9 @@ check-faults: ## every fault of docs/reliability.md happened
 
 check-docs: ## docs/ and the source name the same directives, variables, codes and metrics
 	@$(PYTHON) t/check/docs.py
+
+check-version: ## VERSION is that of the npm package
+	@$(PYTHON) t/check/version.py
 
 check-links: ## each link of a page leads to a file, and to a heading of it
 	@$(PYTHON) t/check/links.py

@@ -4,11 +4,13 @@ import os
 import re
 import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from rooms import ROOT, http, jwt, tap, wait_until, ws    # noqa: E402
+from rooms import ASAN, ROOT, http, jwt, tap, wait_until, ws    # noqa: E402
 from rooms.nginx import Nginx                             # noqa: E402
 from rooms.page import open_page                          # noqa: E402
 from rooms.redis import Redis                             # noqa: E402
 
+with open(os.path.join(ROOT, "VERSION"), encoding="ascii") as file:
+    VERSION = file.read().strip() + ("+faults" if ASAN else "")    # which has fault points
 SECRET = "a secret for whoever watches this server"
 
 server = Nginx(http="rooms_zone watched:8m;", locations="""
@@ -18,6 +20,7 @@ server = Nginx(http="rooms_zone watched:8m;", locations="""
     location = /status  { rooms_status; }
     location = /secret  { rooms_status secret=@DIR@/status; }
     location = /far     { rooms_status from=192.0.2.0/24; }
+    location = /version { return 200 $rooms_version; }
 """, files={"secret": jwt.SECRET, "status": SECRET + "\n"})
 
 FIELDS = {"version", "uptime", "connections", "rooms", "messages", "errors", "zone", "redis", "postgres", "approvals", "workers"}
@@ -66,7 +69,8 @@ def _():
     tap.is_(response.get("Cache-Control"), "no-store", "Cache-Control")
     got = response.json
     tap.is_(set(got), FIELDS, "fields")
-    tap.like(got["version"], r"^\d+\.\d+\.\d+$", "version")
+    tap.is_(got["version"], VERSION, "version")
+    tap.is_(http.get(server, "/version").text, VERSION, "$rooms_version")
     tap.ok(0 <= got["uptime"] < 3600, f"uptime {got['uptime']}")
     tap.is_((got["redis"], got["postgres"], got["approvals"]), (None, None, None), "what is not configured")
     tap.is_(got["zone"]["name"], "watched", "the zone's name")

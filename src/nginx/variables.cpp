@@ -5,6 +5,7 @@
 
 #include "nginx/guard.hpp"
 #include "nginx/request_state.hpp"
+#include "nginx/version.hpp"
 
 namespace rooms {
 namespace {
@@ -103,6 +104,11 @@ ngx_int_t get_joined(ngx_http_request_t* r, Value* v, uintptr_t) {
     return state == nullptr ? set_none(v) : set_number(r, v, state->joined);
 }
 
+ngx_int_t get_version(ngx_http_request_t*, Value* v, uintptr_t) {
+    set_view(v, ngx_view(kVersion));
+    return NGX_OK;
+}
+
 constexpr ngx_uint_t kFresh = NGX_HTTP_VAR_NOCACHEABLE;
 
 // clang-format off
@@ -113,6 +119,7 @@ ngx_http_variable_t kVariables[] = {
     {ngx_string("rooms_messages_in"), nullptr, get_messages_in, 0, kFresh, 0},
     {ngx_string("rooms_messages_out"), nullptr, get_messages_out, 0, kFresh, 0},
     {ngx_string("rooms_joined"), nullptr, get_joined, 0, kFresh, 0},
+    {ngx_string("rooms_version"), nullptr, get_version, 0, 0, 0},
 };
 // clang-format on
 

@@ -1,0 +1,23 @@
+#!/usr/bin/python3
+"""VERSION is the version everywhere: of the npm package and its lock file, which cannot read it."""
+import json
+import re
+import sys
+
+from tap import ROOT
+
+
+def main():
+    version = (ROOT / "VERSION").read_text().strip()
+    package = json.loads((ROOT / "client/package.json").read_text())
+    lock = json.loads((ROOT / "client/package-lock.json").read_text())
+    wrong = [] if re.fullmatch(r"\d+\.\d+\.\d+", version) else [f"VERSION is {version!r}, and should be as 1.2.3"]
+    for name, got in (("client/package.json", package["version"]), ("client/package-lock.json", lock["version"]),
+                      ("client/package-lock.json, packages", lock["packages"][""]["version"])):
+        if got != version:
+            wrong.append(f"{name} has version {got}, and VERSION {version}")
+    print("\n".join(wrong) or f"version: {version} everywhere")
+    return bool(wrong)
+
+
+sys.exit(main())
