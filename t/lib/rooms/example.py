@@ -1,9 +1,10 @@
-# Examples of the documentation as they stand there: the block of a page by its info string ("nginx after"), and a whole
-# nginx.conf of a page on a port, in a directory and with files of the test's own.
+# Examples of the documentation as they stand there: the block of a page by its info string ("nginx after"), lines for a shell
+# pasted into one, and a whole nginx.conf of a page on a port, in a directory and with files of the test's own.
 import os
 import re
+import subprocess
 
-from . import ROOT
+from . import ROOT, SCALE
 from .nginx import MODULE, Nginx
 
 MODULES = "/usr/lib/nginx/modules"
@@ -28,6 +29,14 @@ def replaced(text, words):
         assert word in text, f"the page has no {word!r}"
         text = text.replace(word, str(by))
     return text
+
+
+def paste(text, expect=0):
+    """What a shell prints that is given this text. stderr (curl's progress, openssl's dots) is shown when it fails."""
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", text], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          timeout=20 * SCALE)
+    assert done.returncode == expect, f"{text}\nexit code {done.returncode}: {done.stdout}{done.stderr}"
+    return done.stdout
 
 
 class Example(Nginx):
