@@ -438,7 +438,7 @@ def _():
     for origin, host in (("http://evil.example", "localhost"), ("null", "localhost"), ("http://localhost:81", "localhost"),
                          ("http://localhost.evil.example", "localhost"), ("file://", "localhost"), ("x", "localhost")):
         refused("/ws", 403, origin=origin, host=host)
-    server.wait_log(r'\[warn\].*rooms: origin "http://localhost.evil.example" refused: it is not in rooms_origin')
+    server.wait_log(r'\[error\].*rooms: origin "http://localhost.evil.example" refused: it is not in rooms_origin')
 
 
 @tap.case("S5: rooms_jwt_token from a cookie opens nothing to a page of another site, though rooms_origin says nothing")

@@ -185,7 +185,8 @@ ngx_int_t upgrade(ngx_http_request_t* r) {
             r->headers_in.host != nullptr ? view(r->headers_in.host->value) : std::string_view();
         if (!origins.empty() && (origin.empty() || !rules.allows(origin, host))) {
             worker->count(Counter::origins_refused);
-            ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
+            // What nginx logs by default: who sets a page up looks there.
+            ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
                           "rooms: origin \"%*s\" refused: it is not in rooms_origin", origin.size(),
                           origin.data());
             return refuse(r, NGX_HTTP_FORBIDDEN, "origin");
