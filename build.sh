@@ -3,6 +3,8 @@
 #
 #   ./build.sh run          nginx with the module on 127.0.0.1:8080, and a page that shows it
 #   ./build.sh test         everything
+#   ./build.sh install      (root) into the nginx that is installed; NGINX_SRC=DIR: its source, where it is not Debian's
+#   ./build.sh uninstall    exactly that is gone
 #   ./build.sh TARGET …     any other target of the Makefile (`./build.sh help` lists them)
 #
 # It starts no service: packages are installed behind a policy-rc.d that forbids it, which is taken
@@ -11,7 +13,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 # A name behind a colon is a command that will do as well, whatever package it came from.
-module_packages=(nginx nginx-dev g++ make libssl-dev zlib1g-dev libpcre2-dev libhiredis-dev libpq-dev)
+compile_packages=(g++ make libssl-dev zlib1g-dev libpcre2-dev libhiredis-dev libpq-dev)
+module_packages=(nginx nginx-dev "${compile_packages[@]}")
 run_packages=("${module_packages[@]}" openssl curl postgresql redis-server nodejs:node npm:npm)
 test_packages=("${run_packages[@]}" perl python3 python3-websockets redis-tools libcmocka-dev libjwt-dev libjansson-dev
     clang-14 libclang-rt-14-dev clang-format-14 valgrind
@@ -128,6 +131,14 @@ case ${1:-run} in
         need "${run_packages[@]}"
         make --no-print-directory -j2 module demo
         exec client/demo/run
+        ;;
+    install)
+        from=$(packaging/install source)
+        if [[ $from == debian ]]; then need "${module_packages[@]}"; else need "${compile_packages[@]}"; fi
+        exec packaging/install install
+        ;;
+    uninstall)
+        exec packaging/install remove
         ;;
     bench | bench-full | bench-many)
         need "${run_packages[@]}" python3 libnginx-mod-nchan

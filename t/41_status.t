@@ -4,13 +4,11 @@ import os
 import re
 import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from rooms import ASAN, ROOT, http, jwt, tap, wait_until, ws    # noqa: E402
+from rooms import ROOT, VERSION, http, jwt, tap, wait_until, ws    # noqa: E402
 from rooms.nginx import Nginx                             # noqa: E402
 from rooms.page import open_page                          # noqa: E402
 from rooms.redis import Redis                             # noqa: E402
 
-with open(os.path.join(ROOT, "VERSION"), encoding="ascii") as file:
-    VERSION = file.read().strip() + ("+faults" if ASAN else "")    # which has fault points
 SECRET = "a secret for whoever watches this server"
 
 server = Nginx(http="rooms_zone watched:8m;", locations="""

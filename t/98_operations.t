@@ -455,13 +455,12 @@ def _():
     server = Nginx(f"""location = /ws {{ {COMMON} rooms_jwt_key HS256 @DIR@/secret; rooms_drain 0s; }}
                        location = /publish {{ rooms_publish; }} location = /status {{ rooms_status; }}""",
                    name="that lives", daemon=True, start=False, files={"secret": KEYS[0]})
-    version = open(os.path.join(ROOT, "VERSION"), encoding="ascii").read().strip()
-    names = [version] + [version[:-1] + last for last in "xyz"]
+    names = [VERSION] + [VERSION[:-1] + last for last in "xyz"]
 
     def install_module(name):
         """By rename, as install(1) and dpkg do: the file that runs is not written to."""
-        patched(server.path("module.so"), f"\0{version}\0".encode(), f"\0{name}\0".encode())
-    install_module(version)
+        patched(server.path("module.so"), f"\0{VERSION}\0".encode(), f"\0{name}\0".encode())
+    install_module(VERSION)
     server.whole = replaced(server.config(), {MODULE: "@DIR@/module.so"})
     server.start()
 

@@ -4,6 +4,8 @@ import os
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 ASAN = os.environ.get("ROOMS_ASAN") == "1"
+with open(os.path.join(ROOT, "VERSION"), encoding="ascii") as _file:
+    VERSION = _file.read().strip() + ("+faults" if ASAN else "")    # of the module under test; that one has fault points
 # Sanitizers, valgrind and busy machines stretch every deadline by one factor.
 SCALE = float(os.environ.get("ROOMS_TIME_SCALE") or (4 if ASAN else 1))
 TIMEOUT = 8 * SCALE
