@@ -18,7 +18,7 @@ module_packages=(nginx nginx-dev "${compile_packages[@]}")
 run_packages=("${module_packages[@]}" openssl curl postgresql redis-server nodejs:node npm:npm)
 test_packages=("${run_packages[@]}" perl python3 python3-websockets redis-tools libcmocka-dev libjwt-dev libjansson-dev
     clang-14 libclang-rt-14-dev clang-format-14 valgrind
-    libnginx-mod-nchan chromium:chromium git iproute2 procps logrotate)
+    libnginx-mod-nchan chromium:chromium git iproute2 procps logrotate prometheus)
 
 # Not in Debian 12: later releases have it, and the tests of Redis run on it as well.
 if apt-cache policy valkey-server 2>/dev/null | grep -q 'Candidate: [0-9]'; then

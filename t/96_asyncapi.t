@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from rooms import ROOT, http, jwt, tap, wait_until, ws                         # noqa: E402
+from rooms import ROOT, SCALE, http, jwt, tap, ws                              # noqa: E402
 from rooms.approvals import OPTIONS, act, approvals_host, create, migrate, new_session    # noqa: E402
 from rooms.nginx import Nginx                                                  # noqa: E402
 from rooms.page import new_room                                                # noqa: E402
@@ -233,7 +233,7 @@ def _():
 
 @tap.case("a token that ends: `token:expiring`, then 4201")
 def _():
-    exp = time.time() + 0.8
+    exp = time.time() + 0.8 * SCALE
     with page("a page whose token ends", exp=exp) as socket:
         socket.expect(type="token:expiring")
         socket.expect_closed(4201)
