@@ -377,11 +377,4 @@ for name in FALSE:
     tap.add(f"a document that is wrong is found wrong: {name}", noticed, name)
 
 
-@tap.case("the document is of the version that runs")
-def _():
-    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../docs/openapi.yaml"), encoding="utf-8") as file:
-        version = tap.like(file.read(), r"^  version: (\S+)$")[1]
-    tap.is_(version, http.status(database)["version"])
-
-
 tap.run()

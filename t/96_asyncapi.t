@@ -314,10 +314,4 @@ for name in FALSE:
     tap.add(f"a document that is wrong is found wrong: {name}", noticed, name)
 
 
-@tap.case("the document is of the version that runs")
-def _():
-    with open(os.path.join(ROOT, "docs/asyncapi.yaml"), encoding="utf-8") as file:
-        tap.is_(tap.like(file.read(), r"^  version: (\S+)$")[1], http.status(database)["version"])
-
-
 tap.run()

@@ -1,10 +1,16 @@
 #!/usr/bin/python3
-"""VERSION is the version everywhere: of the npm package and its lock file, which cannot read it."""
+"""VERSION is the version everywhere: of the npm package, its lock file and the documents for programs, which cannot read it."""
 import json
 import re
 import sys
 
 from tap import ROOT
+
+
+def version_of(document):
+    """info.version of OpenAPI and AsyncAPI: here it is the first line of that name, two columns in."""
+    found = re.search(r"^  version: (\S+)$", document.read_text(), re.M)
+    return found and found[1]
 
 
 def main():
@@ -13,7 +19,8 @@ def main():
     lock = json.loads((ROOT / "client/package-lock.json").read_text())
     wrong = [] if re.fullmatch(r"\d+\.\d+\.\d+", version) else [f"VERSION is {version!r}, and should be as 1.2.3"]
     for name, got in (("client/package.json", package["version"]), ("client/package-lock.json", lock["version"]),
-                      ("client/package-lock.json, packages", lock["packages"][""]["version"])):
+                      ("client/package-lock.json, packages", lock["packages"][""]["version"]),
+                      *((f"docs/{name}.yaml", version_of(ROOT / f"docs/{name}.yaml")) for name in ("openapi", "asyncapi"))):
         if got != version:
             wrong.append(f"{name} has version {got}, and VERSION {version}")
     print("\n".join(wrong) or f"version: {version} everywhere")
