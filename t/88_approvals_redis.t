@@ -130,6 +130,15 @@ def _():
         tap.is_(ask(first, "GET", path, expect=404)["error"]["code"], "not_found")
 
 
+@tap.case("a context that is too large is 413, and no approval is there")
+def _():
+    session = new_session()
+    tap.is_(ask(first, "POST", "", {"sessionId": session, "action": "deploy", "id": "large", "context": "x" * 600000}, expect=413)
+            ["error"]["code"], "too_large", "code")
+    ask(first, "GET", "/large", expect=404)
+    ask(first, "POST", "", {"sessionId": session, "action": "deploy", "id": "large", "context": "x" * 500000}, expect=201)
+
+
 @tap.case("lists: by session and by tenant, oldest deadline first, page by page")
 def _():
     sessions = [new_session() for _ in range(3)]

@@ -22,10 +22,13 @@ enum class ApprovalStatus : std::uint8_t { pending, approved, rejected, timeout,
 [[nodiscard]] std::string_view approval_status_text(ApprovalStatus status);
 [[nodiscard]] std::optional<ApprovalStatus> parse_approval_status(std::string_view text);
 
+// Octets of a context. Each approval comes with it in every list and event.
+inline constexpr std::size_t kMaxContext = 512 * 1024;
+
 struct NewApproval {
     std::string session;
     std::string action;
-    std::string context;                     // JSON; empty: none
+    std::string context;                     // JSON, at most kMaxContext (the store looks); empty: none
     std::optional<std::string> tenant;       // given: must be the session's
     std::optional<std::string> id;           // none: the store gives one
     std::optional<std::int64_t> timeout_ms;  // at most one of the two

@@ -185,10 +185,14 @@ std::string RedisApprovals::new_id() {
 
 void RedisApprovals::create(const NewApproval& approval, ApprovalDone done) {
     const RequestPtr request = open(std::move(done));
+    ApprovalAnswer refusal;
     if (!is_room("session:" + approval.session)) {
-        ApprovalAnswer unknown;
-        unknown.outcome = ApprovalOutcome::no_session;
-        return answer(*request, unknown);
+        refusal.outcome = ApprovalOutcome::no_session;
+        return answer(*request, refusal);
+    }
+    if (approval.context.size() > kMaxContext) {
+        refusal.outcome = ApprovalOutcome::too_large;
+        return answer(*request, refusal);
     }
     auto creation = std::make_shared<Creation>();
     creation->request = request;
