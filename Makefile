@@ -87,6 +87,13 @@ comma := ,
 module-asan: ## the same (with fault points) under ASan and UBSan
 	@$(call module,$(MODULE)-asan,-O1 -g $(SANITIZE) -ffile-prefix-map=$(CURDIR)=.,-DROOMS_FAULTS,$(SANITIZE) -Wl$(comma)-z$(comma)nodelete $(if $(CC_NAME),-shared-libsan))
 
+.PHONY: deb deb-check
+deb: ## build/libnginx-mod-http-rooms_….deb, for the nginx of nginx-dev
+	@packaging/deb
+
+deb-check: deb ## installs, upgrades and purges it on this machine's nginx, overlaid; needs root
+	@prove --timer t/package.py
+
 nginx: module ## with NGX_SRC=DIR: that tree's nginx itself, for the tests
 	@flock $(MODULE).lock $(SUBMAKE) -C $(MODULE) -f objs/Makefile binary
 	@echo $(MODULE)/objs/nginx

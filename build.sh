@@ -5,6 +5,7 @@
 #   ./build.sh test         everything
 #   ./build.sh install      (root) into the nginx that is installed; NGINX_SRC=DIR: its source, where it is not Debian's
 #   ./build.sh uninstall    exactly that is gone
+#   ./build.sh deb          build/libnginx-mod-http-rooms_….deb, which does the same as a package
 #   ./build.sh TARGET …     any other target of the Makefile (`./build.sh help` lists them)
 #
 # It starts no service: packages are installed behind a policy-rc.d that forbids it, which is taken
@@ -139,6 +140,10 @@ case ${1:-run} in
         ;;
     uninstall)
         exec packaging/install remove
+        ;;
+    deb | deb-check)
+        need "${module_packages[@]}" debhelper fakeroot lintian openssl curl python3 procps
+        exec make --no-print-directory "$@"
         ;;
     bench | bench-full | bench-many)
         need "${run_packages[@]}" python3 libnginx-mod-nchan
