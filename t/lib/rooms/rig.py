@@ -63,11 +63,13 @@ class World:
         """One nginx for each url (one for all: two of them), the crowd and the publishers; returns when all are live
         and every room has had a publication."""
         urls = urls * 2 if len(urls) == 1 else urls
+        # Every publication has an id, which is kept for 10 minutes: 32m have 40,000.
+        zone = f"rooms_zone rooms:{max(32, int(self.rate * min(600, self.seconds) / 800))}m; "
         locations = LOCATIONS.replace("@COMPRESSION@", "rooms_compression on min=64;" if self.secure else "")
         for number, url in enumerate(urls[:1] if self.zone else urls):
             redis = "" if self.zone else f"rooms_redis {url} prefix=rooms;"
             self.hosts.append(Nginx(locations, main="worker_rlimit_nofile 20000;", events="worker_connections 9000;",
-                                    http=HTTP + redis, files={"secret": jwt.SECRET}, name=f"host{number}", daemon=daemon,
+                                    http=zone + HTTP + redis, files={"secret": jwt.SECRET}, name=f"host{number}", daemon=daemon,
                                     tls=self.secure, env=env))
         for number in range(2):
             host = self.hosts[0 if self.zone else number]
