@@ -41,7 +41,8 @@ NGX_VERSION := $(shell sed -n 's/^\#define NGINX_VERSION *"\(.*\)"/\1/p' $(NGX_S
 NGX_CONFIGURE := $(firstword $(wildcard $(NGX_SRC)/configure $(NGX_SRC)/auto/configure))
 # What the packaged nginx was configured with, as far as it concerns modules.
 NGX_COMPAT_FLAGS := --with-compat --with-threads --with-http_ssl_module --with-http_v2_module \
-	--with-http_realip_module --with-http_stub_status_module --with-http_auth_request_module --with-debug
+	--with-http_realip_module --with-http_stub_status_module --with-http_auth_request_module --with-debug \
+	$(if $(wildcard $(NGX_SRC)/src/http/v3),--with-http_v3_module)
 NGX_CONF_FLAGS ?= $(if $(wildcard $(NGX_SRC)/conf_flags),$(shell . $(NGX_SRC)/conf_flags && echo "$${NGX_CONF_FLAGS[@]}"),$(NGX_COMPAT_FLAGS))
 
 CC_NAME := $(if $(findstring clang,$(CC)),-clang)
