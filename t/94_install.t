@@ -53,8 +53,8 @@ def _():
 def _():
     copy = os.path.join(folder, "nginx")
     shutil.copy("/usr/sbin/nginx", copy)
-    tap.like(build("install", expect=1, NGINX=copy), r"is not Debian's: NGINX_SRC=DIR ./build.sh install")
-    tap.like(build("install", expect=1, NGINX="/nowhere/nginx"), "/nowhere/nginx is not there")
+    tap.like(build("install", expect=1, NGINX_BINARY=copy), r"is not Debian's: NGINX_SRC=DIR ./build.sh install")
+    tap.like(build("install", expect=1, NGINX_BINARY="/nowhere/nginx"), "/nowhere/nginx is not there")
 
 
 @tap.case("a configuration that does not hold with the module: nginx' words, and all is as it was")

@@ -2,8 +2,8 @@
 import os
 import signal
 
-from rooms import ASAN, SCALE, wait_until
-from rooms.nginx import workers_of
+from rooms import ASAN, SCALE, VERSION, http, wait_until
+from rooms.nginx import MODULE, MODULE_FAULTS, workers_of
 from rooms.preload import Clock, Memory
 from rooms.rig import SETTLE, fault
 
@@ -102,15 +102,29 @@ def reload_storm(world):
     world.note(f"at most {most} workers at a time")
 
 
+def install_other(host):
+    """The version that does not run there, for the next master; what it calls itself."""
+    faults = http.status(host)["version"] == VERSION
+    host.install_module(MODULE_FAULTS if faults else MODULE)
+    return VERSION.replace("+faults", "") + "+faults" if faults or ASAN else VERSION
+
+
+def runs(world, host, version):
+    running = http.status(host)["version"]
+    if running != version:
+        world.problem(f"{host.name} runs {running}, not {version}")
+
+
 @fault("F7", closes=GOING, on=BOTH, zone_forgets=True)
 def binary_upgrade(world):
-    """USR2, WINCH, QUIT: the port is never closed. The new master has a zone of its own, so that without Redis those who
-    move are told."""
-    world.begin_any(daemon=True)
+    """Another version of the module, then USR2, WINCH, QUIT: the port is never closed. The new master has a zone of its own,
+    so that without Redis those who move are told. Hosts of both versions share a Redis."""
+    world.begin_any(daemon=True, module="own")
     while world.more():
         world.calm(1, 2)
         host = another(world)
-        world.note(f"{host.name}: USR2")
+        version = install_other(host)
+        world.note(f"{host.name}: USR2, to {version}")
         old = host.upgrade_binary(quit_old=False)
         os.kill(old.pid, signal.SIGWINCH)
         world.note("WINCH")
@@ -118,21 +132,24 @@ def binary_upgrade(world):
         os.kill(old.pid, signal.SIGQUIT)
         world.wait(lambda: old.poll() is not None, "the old master to go")
         host.other_masters.remove(old)
+        runs(world, host, version)
         world.recovered()
         world.right_gauges()
 
 
 @fault("F8", closes=GOING + (1006,), on=BOTH, zone_forgets=True)
 def restart(world):
-    """systemctl restart: QUIT, and TERM five seconds later for what is left. The zone is new, so that without Redis all
-    are told."""
-    world.begin_any()
+    """Another version of the module, then systemctl restart: QUIT, and TERM five seconds later for what is left. The zone is
+    new, so that without Redis all are told."""
+    world.begin_any(module="own")
     while world.more():
         world.calm(1, 2)
         host = another(world)
-        world.note(f"{host.name}: QUIT")
+        version = install_other(host)
+        world.note(f"{host.name}: QUIT, to {version}")
         host.restart(signal.SIGQUIT)
         world.note("it is back")
+        runs(world, host, version)
         world.recovered()
         wait_until(lambda: world.live() == 2 * world.rooms, "all clients to be back", SETTLE)
         world.right_gauges()

@@ -17,6 +17,9 @@ from . import ASAN, ON_REDIS, ROOT, SCALE, TIMEOUT, wait_until
 
 BINARY = os.environ.get("ROOMS_NGINX", "/usr/sbin/nginx")
 MODULE = os.path.abspath(os.environ.get("ROOMS_MODULE") or os.path.join(ROOT, "build/ngx_http_rooms_module.so"))
+# The same with fault points, which says so in its version.
+MODULE_FAULTS = os.path.abspath(os.environ.get("ROOMS_MODULE_FAULTS") or
+                                os.path.join(ROOT, "build/module-faults/ngx_http_rooms_module.so"))
 _servers = []
 _BAD = re.compile(r"\[(alert|crit|emerg)\]")
 
@@ -147,7 +150,7 @@ class Nginx:
                  tls=False, tls_options="", listen_options="", expect=(), name="nginx", start=True, env=None, module=True,
                  daemon=False, through=()):
         self.name = name
-        self.module = module        # False: a plain nginx, e.g. a proxy in front
+        self.module = module        # False: a plain nginx, e.g. a proxy in front. "own": a copy, for install_module()
         self.through = list(through)    # a command in front of nginx, which becomes it
         self.daemon = daemon        # needed for upgrade_binary(): nginx ignores USR2 while its parent is the same
         self.dir = tempfile.mkdtemp(prefix="rooms-t-")
@@ -177,6 +180,8 @@ class Nginx:
         if tls:
             self.certificate, _ = make_certificate(self.dir)
         _servers.append(self)
+        if module == "own":
+            self.install_module()
         if start:
             self.start()
 
@@ -220,7 +225,7 @@ master_process on;
 worker_processes {self.workers_wanted};
 pid @DIR@/nginx.pid;
 error_log @DIR@/error.log info;
-{f"load_module {MODULE};" if self.module else ""}
+{self._load_module()}
 {part['main']}
 events {{
     {"" if "worker_connections" in part['events'] else "worker_connections 4096;"}
@@ -244,6 +249,16 @@ http {{
     }}
 }}
 """)
+
+    def _load_module(self):
+        if self.module == "own":
+            return "load_module @DIR@/module.so;"
+        return f"load_module {MODULE};" if self.module else ""
+
+    def install_module(self, path=MODULE):
+        """For the next master; by rename, as install(1) and dpkg do: the file that runs is not written to."""
+        shutil.copy(path, self.path("module.new"))
+        os.rename(self.path("module.new"), self.path("module.so"))
 
     def test_config(self, **pieces):
         """nginx -t on these pieces: (exit code, what it printed). Does not disturb a server that runs."""

@@ -59,7 +59,7 @@ class World:
         """begin(), with a Redis that nothing happens to where the broker is one."""
         self.begin(None if self.zone else self.redis().url, **options)
 
-    def begin(self, *urls, daemon=False, env=None, retried=(503,)):
+    def begin(self, *urls, daemon=False, env=None, retried=(503,), module=True):
         """One nginx for each url (one for all: two of them), the crowd and the publishers; returns when all are live
         and every room has had a publication."""
         urls = urls * 2 if len(urls) == 1 else urls
@@ -70,7 +70,7 @@ class World:
             redis = "" if self.zone else f"rooms_redis {url} prefix=rooms;"
             self.hosts.append(Nginx(locations, main="worker_rlimit_nofile 20000;", events="worker_connections 9000;",
                                     http=zone + HTTP + redis, files={"secret": jwt.SECRET}, name=f"host{number}", daemon=daemon,
-                                    tls=self.secure, env=env))
+                                    tls=self.secure, env=env, module=module))
         for number in range(2):
             host = self.hosts[0 if self.zone else number]
             self.swarms.append(Swarm(host, number * self.rooms, self.rooms, room_size=1, first_room=0,
