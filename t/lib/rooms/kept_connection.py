@@ -1,5 +1,7 @@
 # HTTP on a connection that is kept, to one worker.
-from . import http
+import time
+
+from . import TIMEOUT, http
 from .wire import Wire
 
 
@@ -11,12 +13,14 @@ class KeptConnection:
         self.find(worker)
 
     def find(self, worker):
-        for _ in range(400):
+        # On a busy machine one worker may take all for a while.
+        end = time.monotonic() + TIMEOUT
+        while time.monotonic() < end:
             self.open()
             response = self.ask("GET", "/status")
             if response is not None and worker in (None, int(response.get("X-Worker"))):
                 return
-        raise AssertionError(f"worker {worker} took no request")
+        raise AssertionError(f"worker {worker} took no request in {TIMEOUT:g} s")
 
     def open(self):
         """Anew, to whichever worker takes it."""
