@@ -69,7 +69,7 @@ DIR_PCH ?= std.hpp.gch
 module = mkdir -p build && flock $(1).lock $(SUBMAKE) module-dir DIR=$(1) \
 	DIR_CFLAGS='$(or $(2),$(OPTIMISED))' DIR_CXXFLAGS='$(3)' DIR_LDFLAGS='$(or $(4),$(LINK_HARDENING))'
 
-.PHONY: help FORCE module module-faults module-asan module-dir nginx
+.PHONY: help FORCE module module-faults module-asan module-dir nginx nginx-asan
 module: ## build/ngx_http_rooms_module.so (CC=clang and NGX_SRC=DIR: into a directory of their own)
 	@$(call module,$(MODULE))
 ifeq ($(MODULE),build/module)
@@ -98,6 +98,9 @@ deb-check: deb ## installs, upgrades and purges it on this machine's nginx, over
 nginx: module ## with NGX_SRC=DIR: that tree's nginx itself, for the tests
 	@flock $(MODULE).lock $(SUBMAKE) -C $(MODULE) -f objs/Makefile binary
 	@echo $(MODULE)/objs/nginx
+
+nginx-asan: module-asan
+	@flock $(MODULE)-asan.lock $(SUBMAKE) -C $(MODULE)-asan -f objs/Makefile binary
 
 module-dir: $(DIR)/objs/Makefile FORCE
 	@echo "  module in $(DIR)"
@@ -300,14 +303,14 @@ TEST_JOBS ?= 3
 NODE_MODULES := $(addsuffix /node_modules/.package-lock.json,t client client/demo client/test/react-18 bench/node)
 ORACLE := $(if $(wildcard t/oracle/oracle.cpp),oracle)
 ROOMS_NGINX ?= $(if $(NGX_NAME),$(CURDIR)/$(MODULE)/objs/nginx)
-SUITE_ENV = ROOMS_UNIT_DIR=$${ROOMS_UNIT_DIR:-$(UNIT)} $(if $(ROOMS_NGINX),ROOMS_NGINX=$(ROOMS_NGINX))
+SUITE_ENV = ROOMS_UNIT_DIR=$${ROOMS_UNIT_DIR:-$(UNIT)} $(if $(ROOMS_NGINX),ROOMS_NGINX=$${ROOMS_NGINX:-$(ROOMS_NGINX)})
 
 # $(call suite,MODULE,MODULE WITH FAULT POINTS,TAP DIRECTORY[,TESTS])
 suite = mkdir -p $(3) && $(SUITE_ENV) ROOMS_MODULE=$(CURDIR)/$(1)/ngx_http_rooms_module.so \
 	ROOMS_MODULE_FAULTS=$(CURDIR)/$(2)/ngx_http_rooms_module.so PERL_TEST_HARNESS_DUMP_TAP=$(3) \
 	prove --timer -j$(TEST_JOBS) $(or $(4),$(T))
 
-.PHONY: test prove asan
+.PHONY: test prove matrix asan
 test: ## everything: unit tests, corpora, the suite, then `make check`
 	@rm -rf build/tap
 	@$(MAKE) --no-print-directory module
@@ -325,9 +328,17 @@ prove: module module-faults unit-build load-build $(BENCH) $(NODE_MODULES) clien
 	@$(call suite,$(MODULE),$(MODULE)-faults,build/tap)
 	@$(if $(VALKEY),$(if $(filter $(VALKEY_T),$(T)),export ROOMS_REDIS_SERVER=$(VALKEY) && $(call suite,$(MODULE),$(MODULE)-faults,build/tap-valkey,$(filter $(VALKEY_T),$(T))),true),true)
 
-asan: module-asan load-build $(BENCH) $(NODE_MODULES) client ## the corpora and the suite, under ASan and UBSan
+# Each with its own nginx, built from that source.
+matrix: ## the suite on other nginx: NGINX_SRC="DIR DIR"
+	@test -n '$(NGINX_SRC)' || { echo 'make matrix NGINX_SRC="DIR DIR": the sources of nginx to be tested with'; exit 1; }
+	@failed=; for source in $(NGINX_SRC); do \
+		echo "nginx in $$source"; \
+		$(MAKE) --no-print-directory prove NGX_SRC=$$(realpath $$source) || failed="$$failed $$source"; \
+	done; test -z "$$failed" || { echo "failed with:$$failed"; exit 1; }
+
+asan: module-asan load-build $(BENCH) $(NODE_MODULES) client $(if $(NGX_NAME),nginx-asan) ## the corpora and the suite, under ASan and UBSan; with NGX_SRC=DIR nginx too
 	@$(MAKE) --no-print-directory unit-build fuzz-replay $(ORACLE) $(UNIT_ASAN)
-	@export ROOMS_ASAN=1 ROOMS_UNIT_DIR=$(UNIT)-asan && $(call suite,$(MODULE)-asan,$(MODULE)-asan,build/tap-asan)
+	@export ROOMS_ASAN=1 ROOMS_UNIT_DIR=$(UNIT)-asan $(if $(NGX_NAME),ROOMS_NGINX=$(CURDIR)/$(MODULE)-asan/objs/nginx) && $(call suite,$(MODULE)-asan,$(MODULE)-asan,build/tap-asan)
 
 # --- the browser's side ----------------------------------------------------------------------------
 
