@@ -202,7 +202,7 @@ def _():
 def _():
     tap.ok(len(demo.processes()) >= 7, "a master, two workers, two stores, the backend and the script run")
     os.killpg(demo.process.pid, signal.SIGINT)
-    said, _ = demo.process.communicate(timeout=TIMEOUT)
+    said, _ = demo.process.communicate(timeout=3 * TIMEOUT)
     tap.is_(demo.process.returncode, 0, f"exit code; it said {said}")
     tap.unlike(said, "has ended", "no server ended by itself")
     wait_until(lambda: not demo.processes(), "no process is left")

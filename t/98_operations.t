@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from rooms import ROOT, SCALE, example, http, jwt, tap, wait_until, ws     # noqa: E402
+from rooms import ROOT, SCALE, VERSION, example, http, jwt, tap, wait_until, ws     # noqa: E402
 from rooms.example import block, paste, replaced                           # noqa: E402
 from rooms.nginx import BINARY, MODULE, Nginx, workers_of                  # noqa: E402
 from rooms.page import join, open_page                                     # noqa: E402

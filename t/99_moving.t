@@ -44,6 +44,9 @@ class Page(Script):
         return sorted(self.said("event"), key=lambda event: event.get("room", ""))
 
 
+DEBIANS = "/usr/sbin/nginx"    # the one that Debian's Nchan fits
+
+
 def user(name, tenant, **more):
     return {"token": jwt.mint(sub=name, tenant_id=tenant, **more), "tenant": tenant}
 
@@ -221,7 +224,7 @@ def refused(server, text):
 def nchan_before():
     port = free_port()
     backend = backend_of(NCHAN, "js before server", port)
-    return backend, example.Example(example.block(NCHAN, "nginx before"), behind(port), name="nchan")
+    return backend, example.Example(example.block(NCHAN, "nginx before"), behind(port), name="nchan", binary=DEBIANS)
 
 
 def nchan_after(words=None):
@@ -261,7 +264,7 @@ def _():
 def _():
     server = example.Example(example.replaced(example.block(NCHAN, "nginx before"), {
         "nchan_subscriber        websocket;": "nchan_subscriber;", "nchan_publisher             http;": "nchan_publisher;",
-        "nchan_authorize_request /may-read;": ""}), name="nchan")
+        "nchan_authorize_request /may-read;": ""}), name="nchan", binary=DEBIANS)
     with nchan_socket(server, "/pub/tenant:acme") as publisher:
         publisher.send_text("one")
         tap.like(publisher.recv_text(), "queued messages: 1")

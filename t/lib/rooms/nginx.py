@@ -148,10 +148,11 @@ class Nginx:
 
     def __init__(self, locations="", server="", http="", events="", main="", conf=None, files=None, workers=2,
                  tls=False, tls_options="", listen_options="", expect=(), name="nginx", start=True, env=None, module=True,
-                 daemon=False, through=()):
+                 daemon=False, through=(), binary=BINARY):
         self.name = name
         self.module = module        # False: a plain nginx, e.g. a proxy in front. "own": a copy, for install_module()
         self.through = list(through)    # a command in front of nginx, which becomes it
+        self.binary = binary
         self.daemon = daemon        # needed for upgrade_binary(): nginx ignores USR2 while its parent is the same
         self.dir = tempfile.mkdtemp(prefix="rooms-t-")
         os.chmod(self.dir, 0o755)
@@ -263,7 +264,7 @@ http {{
     def test_config(self, **pieces):
         """nginx -t on these pieces: (exit code, what it printed). Does not disturb a server that runs."""
         conf = self.write("test.conf", self.config(**pieces))
-        done = subprocess.run([BINARY, "-t", "-p", self.dir, "-c", conf, "-e", "stderr"], env=self._environment(),
+        done = subprocess.run([self.binary, "-t", "-p", self.dir, "-c", conf, "-e", "stderr"], env=self._environment(),
                               stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30 * SCALE)
         return done.returncode, done.stderr + done.stdout
 
@@ -290,7 +291,7 @@ http {{
         if self.module and not os.path.exists(MODULE):
             raise RuntimeError(f"module not built: {MODULE}")
         self.output = open(self.path("output.txt"), "ab")
-        self.process = subprocess.Popen([*self.through, BINARY, "-p", self.dir, "-c", conf, "-e", self.path("error.log")],
+        self.process = subprocess.Popen([*self.through, self.binary, "-p", self.dir, "-c", conf, "-e", self.path("error.log")],
                                         stdin=subprocess.DEVNULL, stdout=self.output, stderr=self.output,
                                         env=self._environment(), preexec_fn=_die_with_parent)
         self.stopped = False
