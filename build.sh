@@ -11,6 +11,7 @@
 # It starts no service: packages are installed behind a policy-rc.d that forbids it, which is taken
 # away again. Without root and without sudo it prints the one line to run, and ends.
 set -euo pipefail
+if [[ -n ${NGINX_SRC:-} ]]; then NGINX_SRC=$(realpath -m -- "$NGINX_SRC"); fi  # from where it was said
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 # A name behind a colon is a command that will do as well, whatever package it came from.

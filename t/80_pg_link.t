@@ -17,7 +17,7 @@ from rooms.nginx import _die_with_parent, make_certificate    # noqa: E402
 from rooms.postgres import Postgres                           # noqa: E402
 
 PROGRAM = os.path.join(ROOT, os.environ.get("ROOMS_UNIT_DIR") or "build/unit", "pg_link")
-LONGEST_TURN = 100 * max(1, SCALE)
+LONGEST_TURN = 20 * max(1, SCALE)
 PASSWORD = "s3cret-Word"
 
 pg = Postgres(tls=True)

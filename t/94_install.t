@@ -1,12 +1,15 @@
 #!/usr/bin/python3
 """`./build.sh install` and `uninstall` on the nginx of this machine, as it stands there: /etc, /usr, /var and /run are overlaid,
 so that what is done to them is seen by this test alone."""
+import fcntl
 import os
 import re
 import shutil
+import signal
+import subprocess
 import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from rooms import ASAN, ROOT, VERSION, tap                                          # noqa: E402
+from rooms import ASAN, ROOT, VERSION, tap, wait_until                              # noqa: E402
 from rooms.overlaid import HTTP, LINK, MODULE, Site, enter, run, tree, write        # noqa: E402
 
 if ASAN:
@@ -14,6 +17,13 @@ if ASAN:
     sys.exit(0)
 folder = enter()
 site = Site(folder)
+
+
+# What has been built once need not be built again.
+os.mkdir(os.path.join(folder, "bin"))
+write(os.path.join(folder, "bin/make"), f"#!/bin/sh\n[ ! -e {folder}/built ] || exec echo build/ngx_http_rooms_module.so\nexec /usr/bin/make \"$@\"\n")
+os.chmod(os.path.join(folder, "bin/make"), 0o755)
+os.environ["PATH"] = f"{folder}/bin:{os.environ['PATH']}"
 
 
 def build(*words, expect=0, **env):
@@ -71,11 +81,12 @@ def _():
 def _():
     before = site.workers()
     said = build("install")
+    write(os.path.join(folder, "built"), "")
     tap.like(said, rf"^rooms {re.escape(VERSION)} for nginx \S+: {MODULE}, loaded by {LINK}$")
     tap.like(said, "Nothing was reloaded")
     tap.is_(os.readlink(LINK), "/usr/share/nginx/modules-available/mod-http-rooms.conf", "link")
     with open(LINK, encoding="ascii") as file:
-        tap.is_(file.read(), "load_module modules/ngx_http_rooms_module.so;\n", LINK)
+        tap.is_(file.read(), f"load_module {MODULE};\n", LINK)
     tap.is_((os.stat(MODULE).st_mode & 0o777, os.stat(MODULE).st_uid), (0o644, 0), "mode and owner")
     tap.ok(os.stat(MODULE).st_size < 4 << 20, "no debugging symbols")
     tap.is_(site.workers(), before, "workers")
@@ -140,6 +151,62 @@ def _():
     tap.is_(tree(), before, "the tree")
 
 
+def killed(*words, at):
+    """build.sh, killed with all that it started when it runs this nginx for the first time: `at` of the way to its end."""
+    wrapper = os.path.join(folder, "nginx-that-waits")
+    write(wrapper, f"#!/bin/sh\nif [ \"$1\" = {at} ]; then touch {folder}/reached; sleep 60; fi\nexec /usr/sbin/nginx \"$@\"\n")
+    os.chmod(wrapper, 0o755)
+    process = subprocess.Popen([os.path.join(ROOT, "packaging/install"), *words], start_new_session=True, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL, env={**os.environ, "NGINX_BINARY": wrapper, "NGINX_SRC": "/usr/share/nginx/src"})
+    wait_until(lambda: os.path.exists(f"{folder}/reached"), "nginx to be asked")
+    os.remove(f"{folder}/reached")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@tap.case("killed in the middle: what was there still is, or is again with the next run, and nothing is forgotten")
+def _():
+    before = tree()
+    killed("install", at="-t")
+    build("uninstall", expect=1)
+    tap.is_(tree(), before, "the tree, after a first installation")
+    build("install")
+    installed = tree()
+    with open(MODULE, "rb") as file:
+        old = file.read()
+    killed("install", at="-t")
+    tap.ok(os.path.exists(MODULE), "nginx can start all the time")
+    tap.like(build("install", expect=1, NGINX_SRC=folder), "is no source")
+    killed("remove", at="-t")
+    tap.like(build("install"), "one before was interrupted: undoing what it did")
+    with open(MODULE, "rb") as file:
+        tap.ok(file.read() == old, "the module")
+    tap.is_(tree(), installed, "the tree")
+    build("uninstall")
+    tap.is_(tree(), before, "the tree, at last")
+
+
+@tap.case("two at a time do not mix; a link that was taken away stays away; another file that is loaded is named")
+def _():
+    before = tree()
+    with open("/run/ngx_http_rooms.lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        tap.like(build("install", expect=1), "another install or uninstall is running")
+    build("install")
+    os.remove(LINK)
+    tap.like(build("install"), f"not loaded: you have removed {LINK}")
+    tap.ok(not os.path.lexists(LINK), "no link")
+    build("uninstall")
+    with open("/etc/nginx/nginx.conf", encoding="utf-8") as file:
+        conf = file.read()
+    other = os.path.join(folder, "ngx_http_rooms_module.so")
+    shutil.copy(os.path.join(ROOT, "build/ngx_http_rooms_module.so"), other)
+    write("/etc/nginx/nginx.conf", f"worker_rlimit_nofile 1024; load_module\n  \"{other}\";\n" + conf)
+    tap.like(build("install", expect=1), f"/etc/nginx/nginx.conf loads {other}: take that line out")
+    write("/etc/nginx/nginx.conf", conf)
+    tap.is_(tree(), before, "the tree")
+
+
 @tap.case("what a package has installed is left to the package")
 def _():
     os.makedirs(os.path.dirname(MODULE), exist_ok=True)
@@ -148,6 +215,10 @@ def _():
     with open("/var/lib/dpkg/status", "a", encoding="utf-8") as file:
         file.write("Package: libnginx-mod-http-rooms\nStatus: install ok installed\nMaintainer: x <x@example.org>\nArchitecture: amd64\n"
                    "Version: 1\nDescription: x\n\n")
+    os.makedirs("/var/lib/ngx_http_rooms")
+    write("/var/lib/ngx_http_rooms/installed", f"nginx /usr/sbin/nginx\nfile {MODULE}\n")
+    tap.like(build("uninstall", expect=1), f"{MODULE} is of the package libnginx-mod-http-rooms by now")
+    tap.ok(os.path.exists(MODULE), "the package's module")
     tap.like(build("install", expect=1), "is of the package libnginx-mod-http-rooms: apt-get remove libnginx-mod-http-rooms")
 
 
