@@ -297,7 +297,7 @@ build/bench/%: bench/%.cpp
 # --- the suite ----------------------------------------------------------------------------------
 
 # The longest first, so that nobody waits for one of them at the end.
-LONGEST := $(wildcard $(addprefix t/,92_*.t 91_*.t 86_*.t 87_*.t 89_*.t 81_*.t 82_*.t 83_*.t 57_*.t 80_*.t 90_*.t 58_*.t 53_*.t))
+LONGEST := $(wildcard $(addprefix t/,92_*.t 91_*.t 94_*.t 86_*.t 87_*.t 89_*.t 81_*.t 82_*.t 83_*.t 57_*.t 80_*.t 90_*.t 58_*.t 53_*.t))
 T ?= $(LONGEST) $(filter-out $(LONGEST),$(sort $(wildcard t/*.t)))
 TEST_JOBS ?= 3
 NODE_MODULES := $(addsuffix /node_modules/.package-lock.json,t client client/demo client/test/react-18 bench/node)
