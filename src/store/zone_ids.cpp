@@ -1,6 +1,9 @@
 // See zone_ids.hpp.
 #include "store/zone_ids.hpp"
 
+#include <algorithm>
+#include <cstdlib>
+
 #include "store/fault_point.hpp"
 
 namespace rooms::zone {
@@ -18,8 +21,34 @@ std::uint32_t& bucket(const ZoneView& v, std::uint64_t hash) {
 }
 
 // An entry from far in the future is of a clock that was set back since: it would block the row.
-bool old(const IdEntry& id, std::int64_t now_ms) {
-    return now_ms - id.ms > kZoneIdsKeptMs || id.ms - now_ms > kZoneIdsKeptMs;
+bool far(std::int64_t ms, std::int64_t now_ms) {
+    return now_ms - ms > kZoneIdsKeptMs || ms - now_ms > kZoneIdsKeptMs;
+}
+
+bool old(const IdEntry& id, std::int64_t now_ms) { return id_forgotten(id) || far(id.ms, now_ms); }
+
+// The first whose time is not over, forgotten or not. Steps that double: where the row is not in the order of
+// time, what is found is near its beginning, and hardly anything that is young stands before it.
+std::uint64_t first_young(const ZoneView& v, std::uint64_t first, std::uint64_t next, std::int64_t now_ms) {
+    const auto over = [&](std::uint64_t number) { return far(std::abs(entry(v, number).ms), now_ms); };
+    std::uint64_t low = first, high = next;
+    for (std::uint64_t step = 1; low < high; step *= 2) {
+        const std::uint64_t at = std::min(low + step, next) - 1;
+        if (!over(at)) {
+            high = at;
+            break;
+        }
+        low = at + 1;
+    }
+    while (low < high) {
+        const std::uint64_t middle = low + (high - low) / 2;
+        if (over(middle)) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
 }
 
 void drop_first(const ZoneView& v, std::uint64_t first) {
@@ -27,7 +56,7 @@ void drop_first(const ZoneView& v, std::uint64_t first) {
     fault_point("ids:before_drop");
     commit(v.header->ids_first, first + 1);
     fault_point("ids:after_drop");
-    if (v.ids[index].ms == 0) --v.header->ids_forgotten;
+    if (id_forgotten(v.ids[index])) --v.header->ids_forgotten;
     std::uint32_t* link = &bucket(v, v.ids[index].id[0]);
     while (*link != index) link = &v.ids[*link].next;
     *link = v.ids[index].next;
@@ -46,8 +75,8 @@ const IdEntry* id_find(const ZoneView& v, const Hash128& id, std::int64_t now_ms
 void id_forget(const ZoneView& v, const Hash128& id) {
     for (std::uint32_t index = bucket(v, id.low); index != kZoneNone; index = v.ids[index].next) {
         IdEntry& found = v.ids[index];
-        if (found.id[0] != id.low || found.id[1] != id.high || found.ms == 0) continue;
-        found.ms = 0;  // old, by any clock
+        if (found.id[0] != id.low || found.id[1] != id.high || id_forgotten(found)) continue;
+        found.ms = -found.ms;  // the row stays in the order of time
         ++v.header->ids_forgotten;
     }
 }
@@ -68,6 +97,16 @@ bool id_make_place(const ZoneView& v, std::int64_t now_ms) {
         commit(header.ids_first, ++first);
     }
     return next - first < v.layout.ids_cap;
+}
+
+std::uint64_t id_count(const ZoneView& v, std::int64_t now_ms) {
+    const std::uint64_t next = v.header->ids_next.load(std::memory_order_relaxed);
+    const std::uint64_t first = v.header->ids_first.load(std::memory_order_relaxed);
+    const std::uint64_t young = first_young(v, first, next, now_ms);
+    // Those among the old ones are not known: there may be as many as there are old ones.
+    const std::uint64_t forgotten = v.header->ids_forgotten;
+    const std::uint64_t done = forgotten - std::min(forgotten, young - first);
+    return next - young - std::min(next - young, done);
 }
 
 void id_apply(const ZoneView& v, const LogRecord& record) {

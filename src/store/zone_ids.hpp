@@ -22,6 +22,11 @@ void id_apply(const ZoneView& v, const LogRecord& record);
 
 // The id will not come again: its place is free once those before it are.
 void id_forget(const ZoneView& v, const Hash128& id);
+[[nodiscard]] inline bool id_forgotten(const IdEntry& id) { return id.ms < 0; }
+
+// How many must be kept, found in a few steps. A little off where the row is not in the order of time (some
+// moved to the end of a full table), and too many where old ones stand before forgotten ones.
+[[nodiscard]] std::uint64_t id_count(const ZoneView& v, std::int64_t now_ms);
 
 // Derived data.
 void id_link(const ZoneView& v, std::uint64_t number);

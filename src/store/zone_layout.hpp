@@ -19,7 +19,7 @@ namespace rooms {
 inline constexpr std::size_t kZoneCounters = 128;
 inline constexpr std::size_t kZoneGauges = 16;
 inline constexpr std::uint64_t kZoneMagic = 0x31656e6f5a6d7372;
-inline constexpr std::uint64_t kZoneVersion = 3;
+inline constexpr std::uint64_t kZoneVersion = 4;
 
 using ZoneWord = std::atomic<std::uint64_t>;
 static_assert(ZoneWord::is_always_lock_free && sizeof(ZoneWord) == 8);
@@ -128,7 +128,7 @@ struct IdEntry {
     std::uint64_t id[2];    // hash of room and key
     std::uint64_t body[2];  // hash of what must be equal in a repeat
     std::uint64_t epoch, offset;
-    std::int64_t ms;
+    std::int64_t ms;  // negative: of one that is forgotten
     std::uint32_t subscribers;
     std::uint32_t next;  // DERIVED: bucket
 };

@@ -77,7 +77,7 @@ void rebuild_ids(const ZoneView& v) {
     v.header->ids_forgotten = 0;
     for (std::uint64_t number = load(v.header->ids_first); number != next; ++number) {
         id_link(v, number);
-        if (v.ids[number % v.layout.ids_cap].ms == 0) ++v.header->ids_forgotten;
+        if (id_forgotten(v.ids[number % v.layout.ids_cap])) ++v.header->ids_forgotten;
     }
 }
 

@@ -5,6 +5,7 @@
 #include "store/fault_point.hpp"
 #include "store/zone.hpp"
 #include "store/zone_hash.hpp"
+#include "store/zone_ids.hpp"
 #include "store/zone_locked.hpp"
 #include "store/zone_log.hpp"
 #include "store/zone_rooms.hpp"
@@ -127,7 +128,7 @@ ZoneUsage Zone::usage(std::int64_t now_ms) {
     usage.rooms = header.rooms_used;
     usage.rooms_active = header.rooms_active;
     usage.members = header.members;
-    usage.ids = load(header.ids_next) - load(header.ids_first);
+    usage.ids = id_count(view_, now_ms);
     usage.users = header.users_used;
     usage.user_cells = header.cells_used;
     usage.tallies = header.tallies_used;

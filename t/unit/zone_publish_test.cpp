@@ -309,6 +309,70 @@ void ids_that_are_forgotten_make_place(void**) {
     assert_whole(zone);
 }
 
+// Places that a publication would free are as good as free, though nothing has been published since.
+void ids_that_are_over_do_not_count(void**) {
+    SharedZone shared(Zone::min_size());
+    Zone& zone = shared.zone;
+    const std::uint64_t cap = zone.usage(kNow).ids_cap;
+    assert_int_equal(zone.usage(kNow).ids, 0);
+    for (std::uint64_t i = 0; i < cap; ++i)
+        publish(zone, "r:1", "x", std::to_string(i), kNow + static_cast<std::int64_t>(i));
+    for (std::uint64_t over = 0; over <= cap; ++over) {
+        const std::int64_t now = kNow + kZoneIdsKeptMs + static_cast<std::int64_t>(over);
+        assert_int_equal(zone.usage(now).ids, cap - over);
+    }
+    assert_int_equal(zone.usage(kNow + 100 * kZoneIdsKeptMs).ids, 0);
+    // Those of a clock that was set back since are over, too.
+    assert_int_equal(zone.usage(kNow - kZoneIdsKeptMs - 1).ids, 0);
+    const std::int64_t later = kNow + kZoneIdsKeptMs + 100;
+    assert_int_equal(publish(zone, "r:1", "x", "new", later).status, ZoneStatus::ok);
+    assert_int_equal(zone.usage(later).ids, cap - 100 + 1);
+}
+
+void ids_that_are_forgotten_do_not_count(void**) {
+    SharedZone shared(Zone::min_size());
+    Zone& zone = shared.zone;
+    const std::uint64_t cap = zone.usage(kNow).ids_cap;
+    // One that is kept before them, or they would be dropped at once.
+    publish(zone, "r:1", "x", "kept", kNow);
+    std::int64_t now = kNow;
+    for (std::uint64_t i = 0; i < 3 * cap; ++i) {
+        const std::string key = std::to_string(i);
+        assert_int_equal(publish(zone, "r:1", "x", key, ++now).status, ZoneStatus::ok);
+        assert_int_equal(zone.usage(now).ids, 2);
+        zone.forget("r:1", key);
+        zone.forget("r:1", key);
+        assert_int_equal(zone.usage(now).ids, 1);
+    }
+    // What is over and what is forgotten is not counted off twice.
+    for (int i = 0; i < 5; ++i) publish(zone, "r:1", "x", "young " + std::to_string(i), now + 1000);
+    assert_int_equal(zone.usage(now + 1000).ids, 6);
+    assert_true(zone.usage(now + 1000 + kZoneIdsKeptMs).ids >= 5);
+    assert_int_equal(zone.usage(now + 1001 + kZoneIdsKeptMs).ids, 0);
+    assert_whole(zone);
+}
+
+// In a full table those that are kept move behind younger ones: what is young is found nevertheless.
+void ids_that_moved_hide_no_younger_ones(void**) {
+    SharedZone shared(Zone::min_size());
+    Zone& zone = shared.zone;
+    const std::uint64_t cap = zone.usage(kNow).ids_cap;
+    const std::uint64_t some = cap / 4;
+    const auto fill = [&](const std::string& name, std::uint64_t count, std::int64_t now) {
+        for (std::uint64_t i = 0; i < count; ++i)
+            assert_int_equal(publish(zone, "r:1", "x", name + std::to_string(i), now).status, ZoneStatus::ok);
+    };
+    fill("first", some, kNow);
+    fill("gone", 10, kNow);
+    fill("second", some, kNow + 1000);
+    fill("more", cap - 2 * some - 10, kNow + 1000);
+    for (int i = 0; i < 10; ++i) zone.forget("r:1", "gone" + std::to_string(i));
+    fill("third", 10, kNow + 2000);
+    assert_int_equal(zone.usage(kNow + 2000).ids, cap);
+    assert_int_equal(zone.usage(kNow + 1000 + kZoneIdsKeptMs).ids, cap);
+    assert_whole(zone);
+}
+
 // What one publisher's ids need must not cost another's that are done.
 void ids_that_are_kept_do_not_hold_back_those_that_are_forgotten(void**) {
     SharedZone shared(Zone::min_size());
@@ -438,6 +502,9 @@ int main() {
         cmocka_unit_test(the_fingerprint_decides_what_the_same_body_is),
         cmocka_unit_test(a_full_table_of_young_ids_refuses_ids_and_nothing_else),
         cmocka_unit_test(ids_that_are_forgotten_make_place),
+        cmocka_unit_test(ids_that_are_over_do_not_count),
+        cmocka_unit_test(ids_that_are_forgotten_do_not_count),
+        cmocka_unit_test(ids_that_moved_hide_no_younger_ones),
         cmocka_unit_test(ids_that_are_kept_do_not_hold_back_those_that_are_forgotten),
         cmocka_unit_test(a_clock_set_back_does_not_block_ids),
         cmocka_unit_test(a_full_room_table_reclaims_only_what_is_over),
