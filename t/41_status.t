@@ -212,7 +212,7 @@ def _():
         tap.is_(shown, named, "metrics")
         tap.is_(shared.stop(), [], "problems")
     alone = {name.split("{")[0] for name in samples(metrics())}
-    tap.is_({name for name in named - alone if not re.search("redis|worker_deaf|postgres|outbox|approval", name)},
+    tap.is_({name for name in named - alone if not re.search("redis|worker_deaf|worker_refused|postgres|outbox|approval", name)},
             set(), "without stores")
 
 

@@ -573,6 +573,14 @@ def _():
 
 # --- refusals of Redis
 
+def refused_workers(server):
+    """{pid: whether Redis refuses what it asks}; the same as JSON and as a metric."""
+    shown = {worker["pid"]: worker["refused"] for worker in http.status(server)["workers"]}
+    text = http.request(server, "GET", "/status?format=prometheus").text
+    gauges = {int(pid): value == "1" for pid, value in re.findall(r'^rooms_worker_refused{pid="(\d+)"} ([01])$', text, re.M)}
+    return shown if shown == gauges else None
+
+
 def refused(break_it, heal, pattern, reason=None):
     all_well()
     room = new_room()
@@ -593,9 +601,12 @@ def refused(break_it, heal, pattern, reason=None):
             if reason:
                 wait_until(lambda: health(host_a).status == 503, "health to be 503", 6 * SCALE)
                 tap.like(health(host_a).json["reason"], reason)
+                wait_until(lambda: refused_workers(host_a) == dict.fromkeys(host_a.workers(), True), "every worker to say so")
+                tap.is_(http.status(host_a)["redis"]["hearing"], 2, "workers that hear all the same")
         finally:
             heal(client)
     all_well()
+    tap.is_(refused_workers(host_a), dict.fromkeys(host_a.workers(), False), "workers that are refused")
     publish(host_a, room, 2)
     for socket in sockets:
         socket.expect(offset=1, n=1)

@@ -222,7 +222,7 @@ def _():
         tap.ok(len(named) > 10, f"{what}: {len(named)} names")
         tap.is_(sorted(named - there), [], f"what {what} names")
     for worker in server.workers():
-        tap.is_(len(re.findall(rf'^rooms_\w+{{pid="{worker}"}}', metrics(), re.M)), 6, "series of a worker")
+        tap.is_(len(re.findall(rf'^rooms_\w+{{pid="{worker}"}}', metrics(), re.M)), 7, "series of a worker")
 
 
 @tap.case("Prometheus scrapes the server, and the one that wants the secret; RoomsDown waits for the one that is not there")

@@ -103,6 +103,12 @@ std::uint64_t silence(Zone& zone, unsigned slot) {
     return now > heard ? now - heard : 0;
 }
 
+bool refused_by_redis(Zone& zone, unsigned slot) {
+    const std::uint64_t since =
+        zone.counter(slot, cell(Counter::redis_refused)).load(std::memory_order_relaxed);
+    return since != 0 && ngx_current_msec > since + kDeafAfterMs;
+}
+
 StatusReport collect(Worker& worker, const MainConf& conf, bool with_rooms) {
     StatusReport report;
     Zone& zone = worker.zone();
@@ -122,7 +128,10 @@ StatusReport collect(Worker& worker, const MainConf& conf, bool with_rooms) {
         one.rooms = gauge(Counter::rooms);
         one.members = gauge(Counter::members);
         one.draining = gauge(Counter::draining) != 0;
-        if (conf.redis != nullptr && !one.draining) one.silent_ms = silence(zone, owner.slot);
+        if (conf.redis != nullptr && !one.draining) {
+            one.silent_ms = silence(zone, owner.slot);
+            one.refused = refused_by_redis(zone, owner.slot);
+        }
     }
     if (conf.redis != nullptr) {
         RedisReport& redis = report.redis.emplace();
@@ -164,9 +173,7 @@ std::string deafness(Worker& worker, const MainConf& conf) {
     Zone& zone = worker.zone();
     for (const ZoneSlotOwner& owner : zone.owners()) {
         if (zone.counter(owner.slot, cell(Counter::draining)).load(std::memory_order_relaxed) != 0) continue;
-        const std::uint64_t refused =
-            zone.counter(owner.slot, cell(Counter::redis_refused)).load(std::memory_order_relaxed);
-        if (refused != 0 && ngx_current_msec > refused + kDeafAfterMs) {
+        if (refused_by_redis(zone, owner.slot)) {
             return "redis refuses what worker " + std::to_string(owner.pid) + " asks: see the error log";
         }
         const std::uint64_t silent = silence(zone, owner.slot);

@@ -174,7 +174,10 @@ std::string encode_status_json(const StatusReport& report) {
             .number("rooms", worker.rooms)
             .number("members", worker.members)
             .raw("draining", worker.draining ? "true" : "false");
-        if (report.redis) out.raw("hearing", worker.silent_ms <= kDeafAfterMs ? "true" : "false");
+        if (report.redis) {
+            out.raw("hearing", worker.silent_ms <= kDeafAfterMs ? "true" : "false");
+            out.raw("refused", worker.refused ? "true" : "false");
+        }
         out.close();
     }
     return out.close(']').close().take();

@@ -102,7 +102,7 @@ void put_zone(Metrics& out, const StatusReport& report) {
         .value(static_cast<std::uint64_t>(zone.ring_age_ms) / 1000);
     out.gauge("rooms_zone_rooms", "Rooms known.").value(zone.rooms);
     out.gauge("rooms_zone_rooms_max", "Places for rooms.").value(zone.rooms_cap);
-    out.gauge("rooms_zone_ids", "Publication ids remembered.").value(zone.ids);
+    out.gauge("rooms_zone_ids", "Publication ids that must be remembered.").value(zone.ids);
     out.gauge("rooms_zone_ids_max", "Places for ids.").value(zone.ids_cap);
     out.gauge("rooms_zone_users", "Places taken by ids of users.").value(zone.user_cells);
     out.gauge("rooms_zone_users_max", "Places for ids of users.").value(zone.user_cells_cap);
@@ -194,6 +194,8 @@ void put_workers(Metrics& out, const StatusReport& report) {
     if (!report.redis) return;
     out.gauge("rooms_worker_deaf", "1: the worker does not hear what is published through Redis.");
     each([](const WorkerReport& worker) { return std::uint64_t{worker.silent_ms > kDeafAfterMs}; });
+    out.gauge("rooms_worker_refused", "1: Redis refuses what the worker asks.");
+    each([](const WorkerReport& worker) { return std::uint64_t{worker.refused}; });
 }
 
 }  // namespace

@@ -27,9 +27,11 @@ struct WorkerReport {
     std::uint64_t members = 0;
     bool draining = false;
     std::uint64_t silent_ms = 0;  // since it knew that it hears what is published through Redis
+    bool refused = false;         // by Redis, for longer than a moment
 };
 
-// A worker that has not heard a word of its own for this long is deaf (RedisNode asks every two seconds).
+// A worker that has not heard a word of its own for this long is deaf (RedisNode asks every two seconds);
+// one whose calls Redis refuses for this long is refused.
 inline constexpr std::uint64_t kDeafAfterMs = 3000;
 
 struct RedisReport {
