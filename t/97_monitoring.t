@@ -61,7 +61,7 @@ prometheus = Prometheus(
     "global: {scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 500ms}\n" + block(
         "yaml prometheus.yml", ("/etc/prometheus/rooms.secret", "@DIR@/rooms.secret"),
         ("/etc/prometheus/rooms-alerts.yml", "@DIR@/rooms-alerts.yml"),
-        ("['127.0.0.1:8080']", f"['{HERE}', '{THERE}', '{NOWHERE}']")),
+        ("scrape_interval: 15s", "scrape_interval: 500ms"), ("['127.0.0.1:8080']", f"['{HERE}', '{THERE}', '{NOWHERE}']")),
     {"rooms.secret": SECRET + "\n", "rooms-alerts.yml": RULES})
 
 
@@ -98,10 +98,15 @@ def deaf(first, second):
             "rooms_redis_workers_hearing": f"{2 - first - second}x80"}
 
 
-def late(ms):
+def asks(first, second):
+    return {'rooms_worker_refused{pid="1"}': first, 'rooms_worker_refused{pid="2"}': second}
+
+
+def late(ms, values="0+1x80"):
     """Timeouts, one in 15 seconds, all told in this time."""
-    return {'rooms_approval_lateness_milliseconds_bucket{le="%s"}' % bound: f"0+{int(ms <= float(bound))}x80"
-            for bound in ("10", "25", "50", "100", "250", "500", "1000", "5000", "30000", "+Inf")}
+    buckets = {'rooms_approval_lateness_milliseconds_bucket{le="%s"}' % bound: values if ms <= float(bound) else "0x80"
+               for bound in ("10", "25", "50", "100", "250", "500", "1000", "5000", "30000", "+Inf")}
+    return {**buckets, "rooms_approval_lateness_milliseconds_count": values}
 
 
 def closed(code, each):
@@ -124,17 +129,25 @@ def ring(seconds, used):
             "rooms_zone_ring_size_bytes": "1000x80"}
 
 
+ONCE = "0x32 1x40"  # less than two minutes before the alerts are looked at
+
 # Each alert: numbers that fire it and no other, and what does not, as (numbers, what fires instead).
 CASES = {
-    "RoomsDown": ({"up": "0x80"}, [({"up": "1x80"}, None), ({"up": "1 0x3 1x80"}, None)]),
+    "RoomsDown": ({"up": "0x80"}, [({"up": "1x80"}, None), ({"up": "1 0x3 1x80"}, None), ({"up": "1x8 _x80"}, "RoomsDown")]),
     "RoomsWorkerDeaf": (deaf(1, 0), [(deaf(0, 0), None), (deaf(1, 1), "RoomsRedisDown")]),
     "RoomsRedisDown": (deaf(1, 1), [(deaf(0, 0), None), ({"rooms_redis_workers_hearing": "2 0 2x80"}, None)]),
-    "RoomsPostgresDown": ({"rooms_postgres_up": "0x80"}, [({"rooms_postgres_up": "1x80"}, None),
-                                                          ({"rooms_postgres_up": "1 0 1x80"}, None)]),
-    "RoomsPublishRefused": (refused("publish_unavailable", "0+1x80"), [(refused("publish_unavailable", "9x80"), None),
-                                                                       (refused("publish_bad", "0+9x80"), None)]),
-    "RoomsApprovalsRefused": (refused("approval_unavailable", "0+1x80"), [(refused("approval_bad", "0+9x80"), None)]),
-    "RoomsApprovalsLate": (late(3000), [(late(40), None), (late(400), None)]),
+    "RoomsRedisRefuses": (asks("1x80", "1x80"), [(asks("0x80", "0x80"), None), (asks("0x80", "1x80"), "RoomsRedisRefuses"),
+                                                 (asks("0x39 1x40", "0x80"), None)]),
+    "RoomsPostgresDown": ({"rooms_postgres_up": "0x80"}, [
+        ({"rooms_postgres_up": "1x80"}, None), ({"rooms_postgres_up": "1x37 0 1x40"}, None),
+        ({"rooms_postgres_up": "1 0 " * 40}, "RoomsPostgresDown"), ({"rooms_postgres_up": "1 1 0 " * 27}, "RoomsPostgresDown")]),
+    "RoomsPublishRefused": (refused("publish_unavailable", "0+1x80"), [
+        (refused("publish_unavailable", "9x80"), None), (refused("publish_unavailable", ONCE), None),
+        (refused("publish_bad", "0+9x80"), None)]),
+    "RoomsApprovalsRefused": (refused("approval_unavailable", "0+1x80"), [
+        (refused("approval_bad", "0+9x80"), None), (refused("approval_unavailable", ONCE), None)]),
+    "RoomsApprovalsLate": (late(3000), [(late(40), None), (late(400), None), (late(3000, ONCE), None),
+                                        (late(3000, "0x24 1+1x7 8x40"), None)]),
     "RoomsOutboxLate": ({"rooms_outbox_oldest_milliseconds": "6000x80"},
                         [({"rooms_outbox_oldest_milliseconds": "900x80"}, None)]),
     "RoomsSlowConsumers": ({**closed(4101, 1), "rooms_connections": "100x80"}, [
@@ -152,7 +165,8 @@ def fires(numbers, alert):
     def at(time_, names):
         return {"expr": 'count by (alertname) (ALERTS{alertstate="firing"})', "eval_time": time_,
                 "exp_samples": [{"labels": '{alertname="%s"}' % name, "value": 1} for name in names]}
-    return {"interval": "15s", "input_series": series(**numbers),
+    # A host that is not scraped is down, whatever else it shows.
+    return {"interval": "15s", "input_series": series(**{"up": "1x80", **numbers}),
             "promql_expr_test": [at("0s", ()), at("10m", [alert] if alert else [])]}
 
 
@@ -187,6 +201,19 @@ def _():
     found = re.findall(r"exp: (.*)\n +got: (.*)", done.stdout + done.stderr)
     one = '{alertname="%s"} 1E+00'
     tap.is_(found, [each for alert in CASES for each in (("nil", one % alert), (one % alert, "nil"))], "what it finds wrong")
+
+
+@tap.case("RoomsDown says which host shows nothing, or that there is no target")
+def _():
+    groups = []
+    for values, labels, said in (("0x80", {"job": "rooms", "instance": "a"}, "a shows no status page"),
+                                 ("1x8 _x80", {"job": "rooms"}, "there is no target of the job rooms")):
+        wanted = {"exp_labels": {**labels, "severity": "critical"},
+                  "exp_annotations": {"summary": said, "runbook": "docs/monitoring.md#roomsdown"}}
+        groups.append({"interval": "15s", "input_series": series(up=values), "alert_rule_test": [
+            {"eval_time": "10m", "alertname": "RoomsDown", "exp_alerts": [wanted]}]})
+    done = judged(*groups)
+    tap.is_(done.returncode, 0, f"promtool: {done.stdout}{done.stderr}")
 
 
 @tap.case("RoomsZoneNearlyFull says which part it is")
