@@ -178,7 +178,7 @@ def _():
 @tap.case("nginx -t by somebody who may not read the secret says which it is")
 def _():
     server = Nginx(f"location = /ws {{ {COMMON} rooms_jwt_key HS256 @DIR@/rooms.secret; }}", name="unreadable", start=False,
-                   files={"rooms.secret": KEYS[0]})
+                   files={"rooms.secret": KEYS[0]}, module="own")     # the checkout may be where nobody else looks
     conf = server.write("nginx.conf", server.config(), 0o644)
     if os.geteuid() == 0:
         nobody = pwd.getpwnam("nobody").pw_uid

@@ -1,5 +1,5 @@
-# This machine's own nginx, and a site on it that is there already: /etc, /usr, /var and /run are overlaid, so that what is done
-# to them is seen by the test alone. enter() first.
+# This machine's own nginx, and a site on it that is there already: everything but /tmp and the checkout is overlaid, so that what
+# is done to it is seen by the test alone. enter() first.
 import http.server
 import os
 import re
@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 
-from . import example, http as requests, jwt, tap, wait_until, ws
+from . import ROOT, example, http as requests, jwt, tap, wait_until, ws
 from .nginx import free_port, make_certificate
 
 MODULE = "/usr/lib/nginx/modules/ngx_http_rooms_module.so"
@@ -25,23 +25,40 @@ def run(*command, **options):
 
 
 def enter():
-    """Goes on in a mount namespace of this test's own; a directory that goes with it. Needs root."""
+    """Goes on in a root that is overlaid, in a mount namespace of this test's own; a directory that goes with it. Needs root."""
     if "ROOMS_OVERLAID" not in os.environ:
         if os.geteuid() != 0:
             print("1..0 # SKIP needs root, as an installation does")
             sys.exit(0)
-        os.environ["ROOMS_OVERLAID"] = tempfile.mkdtemp(prefix="rooms-overlaid-")
-        done = subprocess.run(["unshare", "-m", "--propagation", "private", sys.executable, *sys.argv], check=False)
-        shutil.rmtree(os.environ["ROOMS_OVERLAID"], ignore_errors=True)
+        folder = os.environ["ROOMS_OVERLAID"] = tempfile.mkdtemp(prefix="rooms-overlaid-")
+        namespace = ["unshare", "-m", "--propagation", "private"]
+        # In a chroot, whose root is no mount, there is none; nobody else looks into the directory.
+        if run(*namespace, "true", check=False).returncode != 0:
+            namespace = []
+        done = subprocess.run([*namespace, sys.executable, os.path.abspath(sys.argv[0]), *sys.argv[1:]], check=False)
+        if os.path.ismount(folder):
+            run("umount", "-R", "-l", folder)
+        shutil.rmtree(folder, ignore_errors=True)
         sys.exit(done.returncode)
     folder = os.environ["ROOMS_OVERLAID"]
+    root = os.path.join(folder, "root")
     run("mount", "-t", "tmpfs", "tmpfs", folder)
-    run("mount", "-t", "tmpfs", "tmpfs", "/run")
-    for name in ("etc", "usr", "var"):
-        upper, work = os.path.join(folder, name), os.path.join(folder, f"{name}-work")
-        os.mkdir(upper)
-        os.mkdir(work)
-        run("mount", "-t", "overlay", "-o", f"lowerdir=/{name},upperdir={upper},workdir={work}", "overlay", f"/{name}")
+    for name in ("root", "upper", "work"):
+        os.mkdir(os.path.join(folder, name))
+    run("mount", "-t", "overlay", "-o", f"lowerdir=/,upperdir={folder}/upper,workdir={folder}/work", "overlay", root)
+    run("mount", "-t", "tmpfs", "tmpfs", f"{root}/run")
+    for path in ("/proc", "/dev", "/tmp", ROOT):
+        os.makedirs(root + path, exist_ok=True)
+        run("mount", "--bind", path, root + path)
+    # /usr, /var and /etc may be mounts of their own.
+    for path in ("/usr", "/var", "/etc"):
+        if os.path.ismount(path):
+            for name in ("upper", "work"):
+                os.makedirs(f"{folder}/{name}-of{path}")
+            run("mount", "-t", "overlay", "-o", f"lowerdir={path},upperdir={folder}/upper-of{path},workdir={folder}/work-of{path}",
+                "overlay", root + path)
+    os.chroot(root)
+    os.chdir("/")
     os.chmod(folder, 0o755)
     return folder
 
