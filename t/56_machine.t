@@ -187,7 +187,31 @@ def asked_while_memory_is_short():
                     late.close()
 
 
+def no_memory_at_all():
+    """Right after the start, when nothing has ever been thrown."""
+    with tempfile.TemporaryDirectory(prefix="rooms-memory-") as directory:
+        memory = Memory(directory)
+        with start("none", workers=1, env=memory.env, expect=[
+                r"\[(emerg|alert|crit)\].*((malloc|memalign|calloc)\(|Cannot allocate memory|out of memory)"]) as none:
+            page = open_page(none, new_room())
+            pid, = none.workers()
+            memory.one_in(1)
+            page.send_json(type="subscribe", room=new_room())
+            try:
+                tap.is_(page.recv_json()["type"], "error", "answer")
+            except ws.Closed:
+                pass
+            memory.one_in(0)
+            page.drop()
+            tap.is_(none.workers(), [pid], "worker")
+            room = new_room()
+            with open_page(none, room) as page:
+                gets(page, none, room)
+                page.close()
+
+
 if not ASAN:    # which has an allocator of its own
+    tap.add("fault F41: no memory at all: a socket ends, its worker does not", no_memory_at_all)
     tap.add("fault F41: whoever asks what was asked while memory was short is answered", asked_while_memory_is_short)
 
 

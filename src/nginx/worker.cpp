@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <exception>
 
 #include "nginx/guard.hpp"
 #include "nginx/request_memory.hpp"
@@ -39,6 +40,10 @@ void on_bell(ngx_event_t* event) {
     if (the_worker != nullptr) the_worker->flush_later();
 }
 
+// What a thread notes of its exceptions is made when one is thrown for the first time, as all that is local to a thread in
+// a library that was loaded later. Where there is no memory for it the dynamic linker ends the process, so: now.
+void prepare_to_throw() { [[maybe_unused]] const volatile int none = std::uncaught_exceptions(); }
+
 }  // namespace
 
 ngx_int_t worker_init_module(ngx_cycle_t* cycle) {
@@ -54,6 +59,7 @@ ngx_int_t worker_init_process(ngx_cycle_t* cycle) {
     if (ngx_process != NGX_PROCESS_WORKER && ngx_process != NGX_PROCESS_SINGLE) return NGX_OK;
     const MainConf* conf = main_conf_of(cycle);
     if (conf == nullptr || !conf->used || the_worker != nullptr) return NGX_OK;
+    prepare_to_throw();
     return guarded(cycle->log, ngx_int_t{NGX_ERROR}, [&]() -> ngx_int_t {
         auto zone = open_zone(conf->zone);
         if (!zone) {
