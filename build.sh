@@ -143,7 +143,7 @@ case ${1:-run} in
         exec packaging/install remove
         ;;
     deb | deb-check)
-        need "${module_packages[@]}" debhelper fakeroot lintian openssl curl python3 procps
+        need "${module_packages[@]}" build-essential debhelper fakeroot lintian openssl curl python3 procps
         exec make --no-print-directory "$@"
         ;;
     bench | bench-full | bench-many)
