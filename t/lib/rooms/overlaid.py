@@ -70,7 +70,8 @@ def write(path, text):
 
 def tree():
     """What lies where nginx and its modules are: names, modes, targets of links, sizes of files."""
-    return sorted(run("find", "/etc/nginx", "/usr/lib/nginx", "/usr/share/nginx", "/var/lib", "-path", "/var/lib/nginx/*", "-prune", "-o",
+    roots = filter(os.path.isdir, ("/etc/nginx", "/usr/lib/nginx", "/usr/share/nginx", "/var/lib"))
+    return sorted(run("find", *roots, "-path", "/var/lib/nginx/*", "-prune", "-o",
                       "-path", "/var/lib/dpkg", "-prune", "-o", "-type", "f", "-printf", "%p %m %s\n", "-o", "-printf", "%p %m %l\n")
                   .stdout.splitlines())
 
