@@ -11,7 +11,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib
 from rooms import ROOT, SCALE, http, jwt, tap, ws                              # noqa: E402
 from rooms.approvals import OPTIONS, act, approvals_host, create, migrate, new_session    # noqa: E402
 from rooms.nginx import Nginx                                                  # noqa: E402
-from rooms.page import new_room                                                # noqa: E402
+from rooms.page import join, new_room                                          # noqa: E402
 from rooms.postgres import Postgres                                            # noqa: E402
 from rooms.redis import Redis                                                  # noqa: E402
 from rooms.spec import Frames, judge                                           # noqa: E402
@@ -50,11 +50,6 @@ def page(name, server=alone, path="/ws", rooms=(), **claims):
     for room in rooms:
         join(socket, room)
     return socket
-
-
-def join(socket, room, **more):
-    socket.send_json(type="subscribe", room=room, **more)
-    return socket.expect(type="subscribed", room=room)
 
 
 def publish(server, room, **more):

@@ -209,6 +209,20 @@ void when_memory_is_short_a_join_does_not_close_the_room(void**) {
     a_join_does_not_close_the_room(true, "-NOSCRIPT No matching script\r\n");
 }
 
+// The first command that is held is answered, and the n-th allocation from there on fails. Whether there were fewer.
+bool answered_without_memory(BrokerFixture& f, FakeLine& line, const std::string& answer, long n) {
+    f.redis.held[&line].pop_front();
+    allocations_left = n;
+    try {
+        line.feed(answer);
+        f.reactor.settle();
+    } catch (const std::bad_alloc&) {
+    }
+    const bool through = allocations_left >= 0;
+    allocations_left = -1;
+    return through;
+}
+
 // A sync that could not be taken leaves its joiners for the next one; if Redis is away by then they are told, as is
 // whoever has asked meanwhile.
 void when_memory_is_short_and_redis_goes_whoever_joins_is_refused(void**) {
@@ -227,16 +241,8 @@ void when_memory_is_short_and_redis_goes_whoever_joins_is_refused(void**) {
         f.stored = 2;
         const std::string answer = f.life.sync(2, 1);
         FakeLine& line = f.redis.commands();
-        f.redis.held[&line].pop_front();
         f.redis.silent = true;
-        allocations_left = n;
-        try {
-            line.feed(answer);
-            f.reactor.settle();
-        } catch (const std::bad_alloc&) {
-        }
-        const bool through = allocations_left >= 0;
-        allocations_left = -1;
+        const bool through = answered_without_memory(f, line, answer, n);
         f.redis.accepts = false;
         if (line.alive()) line.hang_up();
         f.run(10000);
@@ -257,16 +263,7 @@ void when_memory_is_short_whoever_asks_for_presence_is_answered(void**) {
         const std::string answer =
             list({bulk("a worker elsewhere"), list({bulk("ann, who has a long name"), bulk("2")}),
                   bulk("1.1"), list({bulk("bob"), bulk("1")})});
-        FakeLine& line = f.redis.commands();
-        f.redis.held[&line].pop_front();
-        allocations_left = n;
-        try {
-            line.feed(answer);
-            f.reactor.settle();
-        } catch (const std::bad_alloc&) {
-        }
-        const bool through = allocations_left >= 0;
-        allocations_left = -1;
+        const bool through = answered_without_memory(f, f.redis.commands(), answer, n);
         f.run(3000);
         assert_int_equal(answers, 1);
         if (through) break;
