@@ -110,7 +110,7 @@ IN_LOCATION = [
     ("rooms_origin", "any https://app.example.com", "stands alone"),
     ("rooms_origin", "~", "regular expression"),
     ("rooms_origin", '"~https://(a"', "regular expression"),
-    ("rooms_origin", '"~a)|(b"', "regular expression"),
+    ("rooms_origin", '"~a)|(b"', r"""regular expression .* in "a\)\|\(b" at "\)\|\(b" in """),
     ("rooms_heartbeat", "0", "for example 30s"),
     ("rooms_heartbeat", "often", "for example 30s"),
     ("rooms_heartbeat", "30s wait=10s", "timeout=TIME"),

@@ -30,7 +30,9 @@ ngx_regex_t* compile_regex(ngx_conf_t* cf, const std::string& text, std::string&
     u_char fault[NGX_MAX_CONF_ERRSTR];
     ngx_regex_compile_t compile;
     ngx_memzero(&compile, sizeof compile);
-    compile.pattern = copy_to_pool(cf->pool, text);
+    // With the zero behind it: nginx' message and PCRE 1 take it as a C string.
+    compile.pattern = copy_to_pool(cf->pool, {text.c_str(), text.size() + 1});
+    --compile.pattern.len;
     compile.pool = cf->pool;
     compile.options = NGX_REGEX_CASELESS;
     compile.err.len = sizeof fault;
