@@ -39,7 +39,7 @@ RedisApprovalCalls::RedisApprovalCalls(Parts parts, const ApprovalTimes& times, 
 }
 
 std::string RedisApprovalCalls::base_of(std::string_view session) const {
-    return parts_.prefix + ":{session:" + std::string(session) + "}";
+    return room_base(parts_.prefix, "session:" + std::string(session));
 }
 
 std::string RedisApprovalCalls::index_key(std::string_view kind, std::string_view name) const {

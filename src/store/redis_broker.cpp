@@ -2,48 +2,23 @@
 
 #include <algorithm>
 #include <array>
-#include <list>
 #include <utility>
 
 #include "core/hub.hpp"
 #include "core/reply.hpp"
 #include "store/fault_point.hpp"
 #include "store/redis_approvals.hpp"
-#include "store/sha1.hpp"
 
 namespace rooms {
 namespace {
 
-constexpr std::uint64_t kPublishMs = 900;  // a publication is answered by then
-constexpr std::size_t kMostGathered = 32;  // in a call: Redis does nothing else for half a millisecond
-constexpr std::uint64_t kLongestTtl = std::uint64_t{1} << 50;
 constexpr std::uint64_t kJoinMs = 900;  // a subscribe is answered by then
 constexpr std::uint64_t kForeignEveryMs = 60000;
-
-// What makes the body of a repeat the same: 32 hex digits.
-std::string fingerprint_text(std::string_view text) { return std::string(sha1_hex({text}).data(), 32); }
 
 // Of a room's channel; of anything else what no room has.
 std::string_view base_in(std::string_view channel) {
     return channel.ends_with(kChannelSuffix) ? channel.substr(0, channel.size() - kChannelSuffix.size())
                                              : std::string_view();
-}
-
-PublishAnswer answer_of(Reply reply) {
-    PublishAnswer answer;
-    const std::string_view status = reply[0].text();
-    const auto epoch = parse_epoch(reply[1].text());
-    const auto offset = reply[2].integer();
-    if (!epoch || !offset) {
-        answer.reason = "redis gave an answer that makes no sense";
-        return answer;
-    }
-    answer.position = {*epoch, static_cast<std::uint64_t>(*offset)};
-    answer.subscribers = static_cast<std::uint32_t>(reply[3].integer().value_or(0));
-    if (status == "ok") answer.status = PublishStatus::ok;
-    if (status == "duplicate") answer.status = PublishStatus::duplicate;
-    if (status == "conflict") answer.status = PublishStatus::conflict;
-    return answer;
 }
 
 }  // namespace
@@ -63,10 +38,12 @@ RedisBroker::RedisBroker(Parts parts, const RedisTarget& target)
       servers_(make_redis_servers(parts.reactor, target, me_, *this)),
       calls_(parts.reactor, *servers_),
       presence_(parts.reactor, calls_, *servers_, target.prefix),
+      publisher_({parts.reactor, parts.zone, calls_, *servers_, prefix_, word_, cluster_,
+                  [this](const std::string& base, std::string_view epoch, std::uint64_t offset,
+                         std::string_view check,
+                         const std::string& fence) { on_stored(base, epoch, offset, check, fence); }}),
       soon_(parts.reactor.timer([this] { run_pumps(); })),
-      tick_(parts.reactor.timer([this] { tick(); })),
-      gathering_(parts.reactor.timer([this] { publish_gathered(); })),
-      publish_late_(parts.reactor.timer([this] { end_late_batches(); })) {}
+      tick_(parts.reactor.timer([this] { tick(); })) {}
 
 void RedisBroker::start() {
     started_ = reactor_.now_ms();
@@ -76,150 +53,16 @@ void RedisBroker::start() {
     tick_->arm(0);
 }
 
-std::string RedisBroker::base_of(std::string_view room) const {
-    std::string base;
-    base.reserve(prefix_.size() + room.size() + 3);
-    base.append(prefix_).append(":{").append(room).append("}");
-    return base;
-}
+RedisBroker::~RedisBroker() = default;
 
 // --- publishing
 
-// The publications of one request, until the last of them is answered or the time is over. One that is dropped on
-// its way, for want of memory, is answered then: it may have been carried out.
-struct RedisBroker::Batch {
-    explicit Batch(RedisBroker& owner) : broker(owner) {}
-    Batch(const Batch&) = delete;
-    Batch& operator=(const Batch&) = delete;
-    ~Batch() {
-        try {
-            finish();
-        } catch (const std::bad_alloc&) {
-        }
-    }
-
-    RedisBroker& broker;
-    std::vector<PublishAnswer> answers;
-    std::list<std::string> reasons;  // what views in the answers are of
-    std::size_t open = 0;
-    std::uint64_t deadline = 0;
-    PublishDone done;
-
-    void finish() {
-        if (!done) return;
-        if (--broker.open_batches_ == 0) broker.reactor_.hold(false);
-        std::exchange(done, nullptr)(answers);
-    }
-};
-
-// What is open is nobody's any more.
-RedisBroker::~RedisBroker() {
-    for (const std::weak_ptr<Batch>& open : batches_) {
-        if (const std::shared_ptr<Batch> batch = open.lock()) batch->done = nullptr;
-    }
+void RedisBroker::publish(std::span<const PublishRequest> batch, PublishDone done) {
+    publisher_.publish(batch, std::move(done));
 }
 
-void RedisBroker::publish(std::span<const PublishRequest> requests, PublishDone done) {
-    auto batch = std::make_shared<Batch>(*this);
-    PublishAnswer late;
-    late.logged = true;  // by the node, once for each change of its state
-    late.reason = "redis did not answer in time";
-    batch->answers.resize(requests.size(), late);
-    batch->open = requests.size();
-    batch->deadline = reactor_.now_ms() + kPublishMs;
-    batches_.push_back(batch);
-    batch->done = std::move(done);
-    if (open_batches_++ == 0) reactor_.hold(true);
-    if (!publish_late_->armed()) publish_late_->arm(kPublishMs);
-    for (std::size_t i = 0; i < requests.size(); ++i) gather(requests[i], batch, i);
-}
-
-void RedisBroker::gather(const PublishRequest& request, const std::shared_ptr<Batch>& batch,
-                         std::size_t index) {
-    const std::string base = base_of(request.room);
-    const std::string id = request.key.empty() ? std::string() : ":id:" + std::string(request.key);
-    const std::string size = std::to_string(request.history.size);
-    const std::string ttl = std::to_string(std::min(request.history.ttl_ms, kLongestTtl));
-    const std::string members = std::to_string(static_cast<std::uint32_t>(zone_.members(request.room)));
-    const std::string print = request.key.empty() ? "-" : fingerprint_text(request.fingerprint);
-    const std::array<std::string_view, 5> arguments = {request.body, size, ttl, members, print};
-    const RedisNode* node = servers_->node_of(base);
-
-    // All of it or nothing.
-    gathered_.keys.make_room(3, 3 * base.size() + id.size() + 12);
-    gathered_.arguments.make_room(
-        arguments.size(), request.body.size() + size.size() + ttl.size() + members.size() + print.size());
-    gathered_.publications.push_back({batch, index, base});
-    gathered_.keys.add_joined(base, ":meta");
-    gathered_.keys.add_joined(base, ":stream");
-    if (!id.empty()) gathered_.keys.add_joined(base, id);
-    gathered_.arguments.add(arguments);
-
-    const bool full = gathered_.publications.size() == kMostGathered;
-    if (cluster_ || full || node == nullptr || !node->commands_up()) return publish_gathered();
-    if (!gathering_->armed()) gathering_->arm(0);
-}
-
-void RedisBroker::publish_gathered() {
-    Gathered all = std::exchange(gathered_, {});
-    gathering_->disarm();
-    if (all.publications.empty()) return;
-    const std::string key = all.publications.front().base + ":meta";
-    const RedisNode* node = servers_->node_of(key);
-    const std::array<std::string_view, 3> arguments = {
-        node != nullptr ? std::string_view(node->fence()) : std::string_view(), word_,
-        node != nullptr && node->sharded() ? "1" : ""};
-    all.arguments.add(arguments);
-    const Script script = all.publications.size() == 1 ? Script::publish : Script::publish_all;
-    calls_.run(script, key, all.keys, all.arguments,
-               [this, publications = std::move(all.publications)](const RedisOutcome& outcome) {
-                   on_published_all(publications, outcome);
-               });
-}
-
-void RedisBroker::on_published_all(const std::vector<Publication>& publications,
-                                   const RedisOutcome& outcome) {
-    if (publications.size() == 1) return on_published(publications.front(), outcome);
-    for (std::size_t i = 0; i < publications.size(); ++i) {
-        RedisOutcome part = outcome;
-        std::string why;
-        if (outcome.reply) part.reply = (*outcome.reply)[i];
-        if (part.reply && part.reply->is_error()) {
-            why = calls_.judge(*outcome.node, publications[i].base + ":meta", part.reply->text());
-            part = {std::nullopt, why, false, outcome.node};
-        }
-        on_published(publications[i], part);
-    }
-}
-
-void RedisBroker::on_published(const Publication& publication, const RedisOutcome& outcome) {
-    const auto& [batch, index, base] = publication;
-    PublishAnswer& answer = batch->answers[index];
-    if (outcome.reply) {
-        answer = answer_of(*outcome.reply);
-        if (answer.status == PublishStatus::ok || answer.status == PublishStatus::duplicate) {
-            note_published(base, (*outcome.reply)[1].text(), answer.position.offset,
-                           (*outcome.reply)[4].text(), outcome.node->fence());
-        }
-    } else {
-        answer.reason = batch->reasons.emplace_back(outcome.why);
-    }
-    if (--batch->open == 0) batch->finish();
-}
-
-// Who waits is told that it is not known. What comes later still counts for note_published.
-void RedisBroker::end_late_batches() {
-    const std::uint64_t now = reactor_.now_ms();
-    while (!batches_.empty()) {
-        const std::shared_ptr<Batch> batch = batches_.front().lock();
-        if (batch && batch->done && batch->deadline > now) return publish_late_->arm(batch->deadline - now);
-        batches_.pop_front();
-        if (batch) batch->finish();
-    }
-}
-
-void RedisBroker::note_published(const std::string& base, std::string_view epoch, std::uint64_t offset,
-                                 std::string_view check, const std::string& fence) {
+void RedisBroker::on_stored(const std::string& base, std::string_view epoch, std::uint64_t offset,
+                            std::string_view check, const std::string& fence) {
     const auto found = rooms_.find(base);
     if (found == rooms_.end() || !found->second->live()) {
         return witness_.note(base, {std::string(epoch), offset, std::string(check), fence});
@@ -238,7 +81,7 @@ RedisRoom* RedisBroker::at(const Room& room) const {
 
 RedisBroker::RoomPtr RedisBroker::room_of(Room& room) {
     if (const RedisRoom* known = at(room)) return rooms_.at(known->base);
-    auto made = std::make_shared<RedisRoom>(room, base_of(room.name));
+    auto made = std::make_shared<RedisRoom>(room, room_base(prefix_, room.name));
     if (free_indexes_.empty()) {
         by_index_.push_back(nullptr);
         free_indexes_.reserve(by_index_.capacity());
@@ -339,7 +182,7 @@ void RedisBroker::forget_members(const std::string& base) {
 }
 
 void RedisBroker::presence(std::string_view room, PresenceDone done) {
-    presence_.ask(base_of(room), std::move(done));
+    presence_.ask(room_base(prefix_, room), std::move(done));
 }
 
 std::unique_ptr<RedisApprovals> RedisBroker::approvals(const ApprovalTimes& times, ApprovalMeter& meter,
@@ -347,8 +190,7 @@ std::unique_ptr<RedisApprovals> RedisBroker::approvals(const ApprovalTimes& time
     return std::make_unique<RedisApprovals>(
         RedisApprovalCalls::Parts{reactor_, calls_, *servers_, prefix_, word_, history_,
                                   [this](const std::string& base, const RedisClaim& claim) {
-                                      note_published(base, claim.epoch, claim.offset, claim.check,
-                                                     claim.fence);
+                                      on_stored(base, claim.epoch, claim.offset, claim.check, claim.fence);
                                   }},
         times, meter, polls);
 }
@@ -440,7 +282,7 @@ void RedisBroker::on_redis(RedisCount what, std::string_view room) {
     const std::uint64_t now = reactor_.now_ms();
     if (foreign_told_ != 0 && now < foreign_told_ + kForeignEveryMs) return;
     reactor_.log(LogLevel::warn, "redis: " + std::to_string(std::exchange(foreign_, 0)) +
-                                     " message(s) on \"" + base_of(room) +
+                                     " message(s) on \"" + room_base(prefix_, room) +
                                      ":events\" did not come from publish.lua and were dropped: POST to "
                                      "rooms_publish, or call the script as docs/redis.md shows");
     foreign_told_ = now;

@@ -1,10 +1,9 @@
 // The broker of many hosts: rooms shared through Redis, which has their order, history, ids and members.
 //
-// Owned by the Worker. Publishing is one script; what one turn of the loop publishes is one call. Events come
-// over pub/sub, and from the room's stream wherever pub/sub left a hole: a room that is subscribed, joined,
-// behind, or in doubt is synced, one sync at a time (RedisRoom decides, sync.lua answers). Every room is
-// checked every few seconds, all of them after a reconnect. Members of this host are counted in the zone too,
-// for `subscribers` and the status.
+// Owned by the Worker. Events come over pub/sub, and from the room's stream wherever pub/sub left a hole: a
+// room that is subscribed, joined, behind, or in doubt is synced, one sync at a time (RedisRoom decides,
+// sync.lua answers). Every room is checked every few seconds, all of them after a reconnect. Members of this
+// host are counted in the zone too, for `subscribers` and the status.
 #pragma once
 
 #include <deque>
@@ -20,6 +19,7 @@
 #include "store/reactor.hpp"
 #include "store/redis_calls.hpp"
 #include "store/redis_presence.hpp"
+#include "store/redis_publisher.hpp"
 #include "store/redis_room.hpp"
 #include "store/redis_servers.hpp"
 #include "store/redis_target.hpp"
@@ -79,7 +79,6 @@ private:
     // RedisMeter
     void on_redis(RedisCount what, std::string_view room) override;
 
-    [[nodiscard]] std::string base_of(std::string_view room) const;
     [[nodiscard]] RedisRoom* at(const Room& room) const;
     RoomPtr room_of(Room& room);
     // Does whatever the room needs next.
@@ -102,24 +101,9 @@ private:
     void forget_members(const std::string& base);
     static void begin_anew(RedisNode* node);
     void pump_all(RedisNode& node);
-    struct Batch;
-    struct Publication {
-        std::shared_ptr<Batch> batch;
-        std::size_t index;
-        std::string base;
-    };
-    struct Gathered {
-        std::vector<Publication> publications;
-        RespWords keys;
-        RespWords arguments;
-    };
-    void gather(const PublishRequest& request, const std::shared_ptr<Batch>& batch, std::size_t index);
-    void publish_gathered();
-    void on_published_all(const std::vector<Publication>& publications, const RedisOutcome& outcome);
-    void on_published(const Publication& publication, const RedisOutcome& outcome);
-    void end_late_batches();
-    void note_published(const std::string& base, std::string_view epoch, std::uint64_t offset,
-                        std::string_view check, const std::string& fence);
+    // Of the publisher, and of approvals.
+    void on_stored(const std::string& base, std::string_view epoch, std::uint64_t offset,
+                   std::string_view check, const std::string& fence);
 
     void tick();
     void ask_refusing(RedisNode& node);
@@ -148,6 +132,7 @@ private:
     std::unique_ptr<RedisServers> servers_;
     RedisCalls calls_;
     RedisPresence presence_;
+    RedisPublisher publisher_;
     RedisWitness witness_;
     std::unordered_map<std::string_view, RoomPtr> rooms_;  // by base, which the room owns
     std::vector<RedisRoom*> by_index_;
@@ -159,14 +144,9 @@ private:
     std::deque<std::pair<std::uint64_t, std::weak_ptr<RedisRoom>>> checks_;  // by time
     std::unique_ptr<Timer> soon_;
     std::unique_ptr<Timer> tick_;
-    Gathered gathered_;  // of this turn
-    std::unique_ptr<Timer> gathering_;
-    std::unique_ptr<Timer> publish_late_;
-    std::size_t open_batches_ = 0;
-    std::deque<std::weak_ptr<Batch>> batches_;  // by deadline
-    std::uint64_t foreign_ = 0;                 // since the log said so
-    std::uint64_t foreign_told_ = 0;            // when
-    bool judge_again_ = false;                  // some could not be judged
+    std::uint64_t foreign_ = 0;       // since the log said so
+    std::uint64_t foreign_told_ = 0;  // when
+    bool judge_again_ = false;        // some could not be judged
     std::uint64_t started_ = 0;
 };
 

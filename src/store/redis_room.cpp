@@ -20,6 +20,13 @@ std::uint64_t epoch_number(std::string_view text) { return parse_epoch(text).val
 
 }  // namespace
 
+std::string room_base(std::string_view prefix, std::string_view room) {
+    std::string base;
+    base.reserve(prefix.size() + room.size() + 3);
+    base.append(prefix).append(":{").append(room).append("}");
+    return base;
+}
+
 std::optional<RedisSync> RedisSync::parse(Reply reply) {
     RedisSync sync;
     sync.epoch = reply[0].text();

@@ -57,6 +57,9 @@ protected:
     ~RedisMeter() = default;
 };
 
+// What all keys of a room begin with: PREFIX:{kind:id}.
+[[nodiscard]] std::string room_base(std::string_view prefix, std::string_view room);
+
 // A room's channel is its base and this.
 inline constexpr std::string_view kChannelSuffix = ":events";
 
@@ -72,7 +75,7 @@ public:
 
     RedisRoom(Room& room, std::string base);
 
-    const std::string base;     // PREFIX:{kind:id}
+    const std::string base;
     const std::string channel;  // base and kChannelSuffix
     Room* room;                 // null once released
     std::uint32_t index = 0;    // the broker's, in room->broker_index
