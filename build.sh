@@ -11,7 +11,9 @@
 # It starts no service: packages are installed behind a policy-rc.d that forbids it, which is taken
 # away again. Without root and without sudo it prints the one line to run, and ends.
 set -euo pipefail
-if [[ -n ${NGINX_SRC:-} ]]; then NGINX_SRC=$(realpath -m -- "$NGINX_SRC"); fi  # from where it was said
+# Paths are meant from where they were said.
+if [[ -n ${NGINX_SRC:-} ]]; then NGINX_SRC=$(realpath -m -- "$NGINX_SRC"); fi
+if [[ ${NGINX_BINARY:-} == */* ]]; then NGINX_BINARY=$(realpath -ms -- "$NGINX_BINARY"); fi
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 # A name behind a colon is a command that will do as well, whatever package it came from.
@@ -150,11 +152,21 @@ case ${1:-run} in
         need "${run_packages[@]}" python3 libnginx-mod-nchan
         exec make --no-print-directory "$@"
         ;;
-    module | clean | help)
+    help | -h | --help)
+        need make:make
+        exec make --no-print-directory help
+        ;;
+    module | clean)
         need "${run_packages[@]}"
         exec make --no-print-directory "$@"
         ;;
     *)
+        for word in "$@"; do
+            if [[ $word =~ ^[a-z-]+$ ]] && ! grep -Eq "^([a-z][a-z %-]* )?$word( [a-z %-]+)?:" Makefile; then
+                echo "build.sh: there is no target $word: ./build.sh help" >&2
+                exit 1
+            fi
+        done
         need "${test_packages[@]}"
         exec make --no-print-directory "$@"
         ;;

@@ -64,7 +64,14 @@ def _():
 @tap.case("with sudo, the packages are installed through it")
 def _():
     with Machine(dpkg_query="exit 1", id="echo 1000", sudo='echo "sudo: $*"') as machine:
-        tap.like(machine.build("help").stdout, r"^sudo: .*build\.sh --install-as-root nginx nginx-dev")
+        tap.like(machine.build("module").stdout, r"^sudo: .*build\.sh --install-as-root nginx nginx-dev")
+
+
+@tap.case("the list of targets, and what is no target, need no packages")
+def _():
+    with Machine(dpkg_query="exit 1", id="echo 1000", sudo="exit 1") as machine:
+        tap.like(machine.build("--help").stdout, "^module  .*build/ngx_http_rooms_module.so")
+        tap.is_(machine.build("unistall").stdout, "build.sh: there is no target unistall: ./build.sh help\n", "a typo")
 
 
 SHOW_POLICY = 'echo "apt-get $1: $(bash -c "$ROOMS_POLICY_RC_D"; echo $?)" >>"${0%/*}/seen"'

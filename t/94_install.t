@@ -153,15 +153,22 @@ def _():
     tap.is_(tree(), before, "the tree")
 
 
-def killed(*words, at):
-    """build.sh, killed with all that it started when it runs this nginx for the first time: `at` of the way to its end."""
-    wrapper = os.path.join(folder, "nginx-that-waits")
-    write(wrapper, f"#!/bin/sh\nif [ \"$1\" = {at} ]; then touch {folder}/reached; sleep 60; fi\nexec /usr/sbin/nginx \"$@\"\n")
-    os.chmod(wrapper, 0o755)
+def other_nginx(name, body):
+    """An nginx of another path: this machine's, behind a script."""
+    path = os.path.join(folder, name)
+    write(path, f"#!/bin/sh\n{body}\nexec /usr/sbin/nginx \"$@\"\n")
+    os.chmod(path, 0o755)
+    return {"NGINX_BINARY": path, "NGINX_SRC": "/usr/share/nginx/src"}
+
+
+def killed(*words):
+    """packaging/install, killed with all that it started when it asks nginx about what has been changed."""
+    env = other_nginx("nginx-that-waits", f'[ "$1" != -t ] || {{ echo >>{folder}/asked; [ $(wc -l <{folder}/asked) != 2 ] || sleep 60; }}')
     process = subprocess.Popen([os.path.join(ROOT, "packaging/install"), *words], start_new_session=True, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL, env={**os.environ, "NGINX_BINARY": wrapper, "NGINX_SRC": "/usr/share/nginx/src"})
-    wait_until(lambda: os.path.exists(f"{folder}/reached"), "nginx to be asked")
-    os.remove(f"{folder}/reached")
+                               stderr=subprocess.DEVNULL, env={**os.environ, **env})
+    asked = os.path.join(folder, "asked")
+    wait_until(lambda: os.path.exists(asked) and os.path.getsize(asked) == 2, "nginx to be asked")
+    os.remove(asked)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
@@ -169,23 +176,100 @@ def killed(*words, at):
 @tap.case("killed in the middle: what was there still is, or is again with the next run, and nothing is forgotten")
 def _():
     before = tree()
-    killed("install", at="-t")
+    killed("install")
     build("uninstall", expect=1)
     tap.is_(tree(), before, "the tree, after a first installation")
     build("install")
     installed = tree()
     with open(MODULE, "rb") as file:
         old = file.read()
-    killed("install", at="-t")
+    killed("install")
     tap.ok(os.path.exists(MODULE), "nginx can start all the time")
     tap.like(build("install", expect=1, NGINX_SRC=folder), "is no source")
-    killed("remove", at="-t")
+    killed("remove")
     tap.like(build("install"), "one before was interrupted: undoing what it did")
     with open(MODULE, "rb") as file:
         tap.ok(file.read() == old, "the module")
     tap.is_(tree(), installed, "the tree")
     build("uninstall")
     tap.is_(tree(), before, "the tree, at last")
+    os.makedirs("/var/lib/ngx_http_rooms/before")
+    tap.like(build("uninstall", expect=1), "nothing is here")
+    tap.is_(tree(), before, "the tree, after one that was killed before it noted anything")
+
+
+@tap.case("what somebody else has put there after a run that was killed is theirs")
+def _():
+    os.makedirs("/usr/share/nginx/modules-available", exist_ok=True)
+    before = tree()
+    killed("install")
+    write(MODULE + ".theirs", "a package's module")
+    os.replace(MODULE + ".theirs", MODULE)
+    os.remove(LINK)
+    available = "/usr/share/nginx/modules-available/mod-http-rooms.conf"
+    write(available, "# a package's\n")
+    os.symlink(available, LINK)
+    said = build("uninstall", expect=1)
+    for path in (MODULE, available, LINK):
+        tap.like(said, f"{path} has been written by somebody else since: it stays")
+    with open(MODULE, encoding="ascii") as file:
+        tap.is_(file.read(), "a package's module", MODULE)
+    tap.is_(os.path.realpath(LINK), available, "the link")
+    tap.like(build("install", expect=1), f"{MODULE} is there already, and not of ./build.sh install: move it away first")
+    os.remove(MODULE)
+    tap.like(build("install", expect=1), f"{available} is there already")
+    os.remove(available)
+    os.remove(LINK)
+    write(LINK, "# mine\n")
+    tap.like(build("install", expect=1), f"{LINK} is there already")
+    os.remove(LINK)
+    tap.is_(tree(), before, "the tree")
+
+
+@tap.case("of two nginx each has a module and a file of its own, and one that is uninstalled leaves the other's; names with spaces are quoted")
+def _():
+    before = tree()
+    build("install")
+    first = tree()
+    conf, modules = f"{folder}/my nginx/nginx.conf", f"{folder}/my nginx/modules"
+    os.makedirs(f"{folder}/my nginx/modules-enabled")
+    env = other_nginx("my-nginx", f"""[ "$1" != -V ] || {{ /usr/sbin/nginx -V 2>&1 |
+    sed "s|--modules-path=[^ ]*|--modules-path='{modules}'|; s|--conf-path=[^ ]*|--conf-path='{conf}'|" >&2; exit; }}
+exec /usr/sbin/nginx "$@" -c '{conf}'""")
+    write(conf, "include modules-enabled/*.conf;\nevents {}\n")
+    module, link = f"{modules}/{os.path.basename(MODULE)}", f"{folder}/my nginx/modules-enabled/50-mod-http-rooms.conf"
+    tap.like(build("install", **env), f"{module}, loaded by {link}")
+    with open(link, encoding="utf-8") as file:
+        tap.is_(file.read(), f'load_module "{module}";\n', link)
+    run("nginx", "-t")
+    build("install", **env)
+    write(conf, "include modules-enabled/*.conf;\nevents {}\nhttp { rooms_zone main:1m; }\n")
+    tap.like(build("uninstall", expect=1, **env), 'unknown directive "rooms_zone"')
+    write(conf, f'load_module "{module}";\nevents {{}}\n')
+    build("install", **env)
+    write(conf, "include modules-enabled/*.conf;\nevents {}\n")
+    tap.like(build("uninstall", **env), re.escape(f"removed: {module}"))
+    tap.is_([tree(), os.listdir(modules) if os.path.isdir(modules) else []], [first, []], "the first one's")
+    tap.like(build("uninstall", expect=1, **env), "nothing is here of ./build.sh install for .*; elsewhere: NGINX_BINARY=/usr/sbin/nginx")
+    build("uninstall")
+    tap.is_(tree(), before, "the tree")
+
+
+@tap.case("a configuration that was broken before is not blamed on the module; a module that is gone is no link that was taken away")
+def _():
+    before = tree()
+    write("/etc/nginx/conf.d/broken.conf", "no_such_directive on;\n")
+    tap.like(build("install", expect=1), "nginx -t fails, and did before: all is as it was")
+    os.remove("/etc/nginx/conf.d/broken.conf")
+    build("install")
+    write("/etc/nginx/conf.d/broken.conf", "no_such_directive on;\n")
+    tap.like(build("uninstall", expect=1), "/usr/sbin/nginx -t fails, and did before: all is as it was. Mend the configuration first")
+    os.remove("/etc/nginx/conf.d/broken.conf")
+    os.remove(MODULE)
+    os.remove(LINK)
+    tap.like(build("install"), f"loaded by {LINK}")
+    build("uninstall")
+    tap.is_(tree(), before, "the tree")
 
 
 @tap.case("two at a time do not mix; a link that was taken away stays away; another file that is loaded is named")
@@ -196,7 +280,7 @@ def _():
         tap.like(build("install", expect=1), "another install or uninstall is running")
     build("install")
     os.remove(LINK)
-    tap.like(build("install"), f"not loaded: you have removed {LINK}")
+    tap.like(build("install"), f"not loaded: {LINK} has been taken away since")
     tap.ok(not os.path.lexists(LINK), "no link")
     build("uninstall")
     with open("/etc/nginx/nginx.conf", encoding="utf-8") as file:
@@ -218,7 +302,7 @@ def _():
         file.write("Package: libnginx-mod-http-rooms\nStatus: install ok installed\nMaintainer: x <x@example.org>\nArchitecture: amd64\n"
                    "Version: 1\nDescription: x\n\n")
     os.makedirs("/var/lib/ngx_http_rooms")
-    write("/var/lib/ngx_http_rooms/installed", f"nginx /usr/sbin/nginx\nfile {MODULE}\n")
+    write("/var/lib/ngx_http_rooms/" + MODULE.replace("/", "%"), f"nginx /usr/sbin/nginx\nfile {MODULE}\n")
     tap.like(build("uninstall", expect=1), f"{MODULE} is of the package libnginx-mod-http-rooms by now")
     tap.ok(os.path.exists(MODULE), "the package's module")
     tap.like(build("install", expect=1), "is of the package libnginx-mod-http-rooms: apt-get remove libnginx-mod-http-rooms")
