@@ -113,7 +113,7 @@ bool read_new(Fields& fields, NewApproval& approval) {
     if (approval.timeout_ms && approval.expires_at_ms)
         return fields.wrong("timeout", "and expiresAt exclude each other");
     if (approval.id && !is_approval_id(*approval.id))
-        return fields.wrong("id", "must be 1 to 200 of [A-Za-z0-9_.:@~-]");
+        return fields.wrong("id", "must be 1 to 200 of [A-Za-z0-9_.:@~-], and neither . nor ..");
     return fields.close();
 }
 
@@ -148,7 +148,7 @@ bool is_approval_text(std::string_view text) {
 }
 
 bool is_approval_id(std::string_view text) {
-    return !text.empty() && text.size() <= kMaxApprovalText &&
+    return !text.empty() && text.size() <= kMaxApprovalText && text != "." && text != ".." &&
            std::all_of(text.begin(), text.end(), is_room_byte);
 }
 

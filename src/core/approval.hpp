@@ -71,7 +71,8 @@ struct ApprovalError {
 
 // What can be an id in this API: 1 to 200 bytes of UTF-8 without control characters.
 [[nodiscard]] bool is_approval_text(std::string_view text);
-// What a new one may be called: 1 to 200 of [A-Za-z0-9_.:@~-], so that it fits into a path as it is.
+// What a new one may be called: 1 to 200 of [A-Za-z0-9_.:@~-], so that it fits into a path as it is; "." and
+// ".." do not (RFC 3986, section 5.2.4).
 [[nodiscard]] bool is_approval_id(std::string_view text);
 
 }  // namespace rooms

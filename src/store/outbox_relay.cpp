@@ -308,7 +308,7 @@ void OutboxRelay::note_left(const Batch& batch) {
     if (left == batch.rows.end()) {
         told_left_ = false;
     } else if (!std::exchange(told_left_, true)) {
-        reactor_.log(LogLevel::warn, "events of the outbox wait: " + left->reason);
+        reactor_.log(LogLevel::error, "events of the outbox wait: " + left->reason);
     }
 }
 

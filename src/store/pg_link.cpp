@@ -231,7 +231,7 @@ void PgLink::note_lost(const std::string& why, std::uint64_t retry_ms) {
     if (told_.size() >= kMaxCauses || std::find(told_.begin(), told_.end(), why) != told_.end()) return;
     told_.push_back(why);
     const char* what = known_ && first ? " lost: " : " cannot be reached: ";
-    reactor_.log(LogLevel::warn, shown_ + what + why + ", retrying in " + std::to_string(retry_ms) + "ms");
+    reactor_.log(LogLevel::error, shown_ + what + why + ", retrying in " + std::to_string(retry_ms) + "ms");
 }
 
 // A server that takes the login and then refuses what it is asked is not there.

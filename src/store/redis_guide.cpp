@@ -60,7 +60,7 @@ void RedisGuide::note_answer() {
 void RedisGuide::tell(std::string trouble) {
     if (trouble == trouble_) return;
     trouble_ = std::move(trouble);
-    if (!trouble_.empty()) reactor_.log(LogLevel::warn, "redis: " + trouble_);
+    if (!trouble_.empty()) reactor_.log(LogLevel::error, "redis: " + trouble_);
 }
 
 }  // namespace rooms

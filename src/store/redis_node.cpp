@@ -156,7 +156,7 @@ void RedisNode::on_down(RedisLink& link, std::string_view why) {
     if (was_ready) ++losses_;
     if (!was_ready && why == subscriptions_trouble_) return;
     const char* what = was_ready ? " subscriptions lost: " : " subscriptions cannot be had: ";
-    reactor_.log(LogLevel::warn, quoted(address_) + what + std::string(why) + ", retrying");
+    reactor_.log(LogLevel::error, quoted(address_) + what + std::string(why) + ", retrying");
     subscriptions_trouble_ = why;
 }
 
@@ -165,10 +165,11 @@ void RedisNode::on_down(RedisLink& link, std::string_view why) {
 void RedisNode::lose(std::string_view why) {
     const bool told = std::exchange(told_lost_, true);
     if (!std::exchange(lost_, true)) ++losses_;
+    refusing_since_ = 0;  // nobody is asked any more
     if (!told) lost_since_ = reactor_.now_ms();
     if (told && trouble_ == why) return;
     const char* what = known_ && !told ? " lost: " : " cannot be reached: ";
-    reactor_.log(LogLevel::warn, quoted(address_) + what + std::string(why) + ", retrying");
+    reactor_.log(LogLevel::error, quoted(address_) + what + std::string(why) + ", retrying");
     trouble_ = why;
 }
 

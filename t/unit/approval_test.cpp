@@ -82,8 +82,10 @@ void what_is_wrong_is_named(void**) {
     assert_string_equal(wrong("{\"sessionId\":\"a\\u0000b\",\"action\":\"a\"}").c_str(), form);
     assert_string_equal(wrong("{\"sessionId\":\"" + std::string(201, 'x') + "\",\"action\":\"a\"}").c_str(),
                         form);
-    assert_string_equal(wrong(R"({"sessionId":"1","action":"a","id":"a/b"})").c_str(),
-                        "id must be 1 to 200 of [A-Za-z0-9_.:@~-]");
+    for (const std::string id : {"a/b", ".", ".."})
+        assert_string_equal(wrong(R"({"sessionId":"1","action":"a","id":")" + id + "\"}").c_str(),
+                            "id must be 1 to 200 of [A-Za-z0-9_.:@~-], and neither . nor ..");
+    assert_string_equal(wrong(R"({"sessionId":"1","action":"a","id":"..."})").c_str(), "good");
     assert_string_equal(wrong(R"({"sessionId":"1","action":"a","timeout":1,"expiresAt":2})").c_str(),
                         "timeout and expiresAt exclude each other");
     assert_string_equal(

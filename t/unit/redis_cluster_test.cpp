@@ -178,8 +178,8 @@ void a_cluster_that_cannot_be_asked_is_told_once(void**) {
     f.servers->start();
     f.run(5000);
     assert_false(f.servers->known());
-    assert_true(f.reactor.logged("warn: redis: cluster node \"10.0.0.1:7001\": connection refused"));
-    assert_true(f.reactor.logged("warn: redis: cluster node \"10.0.0.1:7002\": connection refused"));
+    assert_true(f.reactor.logged("error: redis: cluster node \"10.0.0.1:7001\": connection refused"));
+    assert_true(f.reactor.logged("error: redis: cluster node \"10.0.0.1:7002\": connection refused"));
     f.first.accepts = true;
     f.run(2500);
     assert_true(f.servers->known());

@@ -106,9 +106,9 @@ void a_loss_is_logged_once_and_so_is_the_return(void**) {
     f.redis.run(1000);
     assert_int_equal(f.reactor.logs.size(), 3);
     assert_string_equal(f.reactor.logs[0].c_str(),
-                        "warn: redis \"10.0.0.1:6379\" lost: reset by peer, retrying");
+                        "error: redis \"10.0.0.1:6379\" lost: reset by peer, retrying");
     assert_string_equal(f.reactor.logs[1].c_str(),
-                        "warn: redis \"10.0.0.1:6379\" cannot be reached: connection refused, retrying");
+                        "error: redis \"10.0.0.1:6379\" cannot be reached: connection refused, retrying");
     assert_true(f.reactor.logs[2].starts_with("notice: redis \"10.0.0.1:6379\" is back after "));
 }
 
@@ -468,6 +468,17 @@ void refusals_are_logged_once_a_kind_and_so_is_the_end(void**) {
     assert_true(f.reactor.logged("notice: redis \"10.0.0.1:6379\" works again, after: MISCONF"));
 }
 
+void a_server_that_is_gone_refuses_nothing(void**) {
+    Fixture f;
+    f.start();
+    f.node->note_refusal("OOM command not allowed");
+    assert_true(f.node->refusing_since_ms() != 0);
+    f.redis.accepts = false;
+    f.redis.commands().hang_up("reset by peer");
+    f.redis.run(100);
+    assert_int_equal(f.node->refusing_since_ms(), 0);
+}
+
 // Each allocation fails once in a life with a loss in it: the node comes back all the same.
 void when_memory_is_short_a_node_still_comes_back(void**) {
     if (!allocations_can_fail()) return skip();
@@ -534,6 +545,7 @@ int main() {
         cmocka_unit_test(a_server_is_back_when_a_word_is_heard),
         cmocka_unit_test(what_others_say_hides_a_missing_word_for_ten_seconds_at_the_most),
         cmocka_unit_test(refusals_are_logged_once_a_kind_and_so_is_the_end),
+        cmocka_unit_test(a_server_that_is_gone_refuses_nothing),
         cmocka_unit_test(when_memory_is_short_a_node_still_comes_back),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);

@@ -79,8 +79,8 @@ void the_next_sentinel_is_asked_after_each_failure(void**) {
         before = line->address.port;
     }
     assert_in_range(f.reactor.lines.size(), 4, 30);
-    assert_true(f.reactor.logged("warn: redis: sentinel \"10.0.0.1:26379\": connection refused"));
-    assert_true(f.reactor.logged("warn: redis: sentinel \"10.0.0.1:26380\": connection refused"));
+    assert_true(f.reactor.logged("error: redis: sentinel \"10.0.0.1:26379\": connection refused"));
+    assert_true(f.reactor.logged("error: redis: sentinel \"10.0.0.1:26380\": connection refused"));
     f.first.accepts = true;
     f.run(2500);
     assert_true(f.servers->known());
