@@ -5,7 +5,8 @@
 #   ./build.sh test         everything
 #   ./build.sh install      (root) into the nginx that is installed; NGINX_SRC=DIR: its source, where it is not Debian's
 #   ./build.sh uninstall    exactly that is gone
-#   ./build.sh deb          build/libnginx-mod-http-rooms_….deb, which does the same as a package
+#   ./build.sh deb          build/libnginx-mod-http-rooms_….deb: the same as a package, and as all of Debian's do it has a running
+#                           nginx reloaded, which `install` leaves to you
 #   ./build.sh TARGET …     any other target of the Makefile (`./build.sh help` lists them)
 #
 # It starts no service: packages are installed behind a policy-rc.d that forbids it, which is taken

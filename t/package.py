@@ -78,6 +78,28 @@ def _():
         tap.is_(file.read(), example.block(example.page("docs/operations.md"), "nginx site"), "examples/site.conf")
 
 
+@tap.case("no link of its pages leads to what only the source has; the command that docs/postgres.md names is there")
+def _():
+    done = run(sys.executable, os.path.join(ROOT, "t/check/links.py"), DOC, check=False)
+    tap.is_((done.returncode, done.stderr), (0, ""), f"links {done.stdout}")
+    for name in ("CHANGELOG.md", "examples/publish.lua", "bench/results/plot.svg"):
+        tap.ok(os.path.getsize(os.path.join(DOC, name)), name)
+    with open(os.path.join(DOC, "docs/postgres.md"), encoding="utf-8") as file:
+        commands = re.findall(r"^ +(/\S+/migrate) ", file.read(), re.MULTILINE)
+    tap.ok(commands, "a command")
+    for command in commands:
+        tap.ok(os.access(command, os.X_OK), command)
+
+
+@tap.case("its maintainer is told by the line of SECURITY.md; who built it without a name is nobody whom mail reaches")
+def _():
+    told = example.paste(example.block(example.page("SECURITY.md"), "sh package")).strip()
+    tap.is_(told, run("dpkg-deb", "-f", DEB, "Maintainer").stdout.strip(), "maintainer")
+    if "DEBEMAIL" not in os.environ:
+        tap.like(told, r"@rooms\.invalid>$")
+        tap.like(example.page("SECURITY.md"), r"`rooms\.invalid`")
+
+
 @tap.case("upgraded while it runs: the sockets stay, the new file is there; a module that its operator has disabled stays so")
 def _():
     before = os.stat(MODULE).st_ino, site.workers()
