@@ -386,7 +386,7 @@ check-faults: ## every fault of docs/reliability.md happened
 check-docs: ## docs/ and the source name the same directives, variables, codes and metrics
 	@$(PYTHON) t/check/docs.py
 
-check-version: ## VERSION is that of the npm package
+check-version: ## VERSION is that of the npm package, of openapi.yaml and asyncapi.yaml, and of the changelog
 	@$(PYTHON) t/check/version.py
 
 check-links: ## each link of a page leads to a file, and to a heading of it
