@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import uuid
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from rooms import example, http, jwt, tap, ws         # noqa: E402
 from rooms.nginx import free_port                     # noqa: E402
@@ -62,6 +63,47 @@ def same(before, after):
     for old, new in zip(before, after):
         tap.is_({name: new.get(name) for name in old if name != "timestamp"},
                 {name: value for name, value in old.items() if name != "timestamp"}, "an event")
+
+
+def location(text, path):
+    """The lines of this location in a page's configuration."""
+    return re.search(rf"^ +location = {path} \{{.*?^ +\}}\n", text, re.M | re.S)[0]
+
+
+def line(text, pattern):
+    """A directive that the page names in a sentence or a table."""
+    return tap.like(text, rf"`({pattern})`")[1]
+
+
+def joins(socket, room):
+    """What the first answer to a subscribe is: "in", or the code of the error, which is final."""
+    socket.send_json(type="subscribe", room=room)
+    answer = socket.recv_json()
+    if answer["type"] == "error":
+        tap.is_(answer["retryable"], False, "retryable")
+        return answer["code"]
+    socket.send_json(type="unsubscribe", room=room)
+    socket.expect(type="unsubscribed", room=room)
+    return "in" if answer["type"] == "subscribed" else answer
+
+
+# A backend's answer to "may join": as long as there is a file; it says what it was asked.
+MAY_JOIN = """
+    import { existsSync } from 'node:fs'
+    import { createServer } from 'node:http'
+    createServer(({ url }, response) => {
+      console.log(JSON.stringify(['asked', url]))
+      response.writeHead(existsSync('granted') ? 204 : 403).end()
+    }).listen(process.env.PORT, '127.0.0.1', () => console.log('["ready", 0]\\nready'))
+"""
+
+
+def grant(backend, granted=True):
+    path = os.path.join(backend.dir, "granted")
+    if granted:
+        with open(path, "w", encoding="utf-8"):
+            return
+    os.remove(path)
 
 
 SECRET_FILE = {"/etc/nginx/rooms.secret": jwt.SECRET}
@@ -160,8 +202,7 @@ def _():
     port = free_port()
     backend = backend_of(NODE, "js before server", port)
     after = example.block(NODE, "nginx after")
-    location = re.search(r"^ +location = /ws \{.*?^ +\}\n", after, re.M | re.S)[0]
-    server = node_nginx(port, example.replaced(after, {location: example.block(NODE, "nginx meanwhile")}))
+    server = node_nginx(port, example.replaced(after, {location(after, "/ws"): example.block(NODE, "nginx meanwhile")}))
     host, page = f"127.0.0.1:{server.port}", example.block(NODE, "js before page")
     first = Page(page, host, user("ann", "acme"), "1").state("live")
     server.take(after)
@@ -174,6 +215,70 @@ def _():
     first.close()
     second.close()
     backend.close()
+    server.stop()
+
+
+@tap.case("ws: of sockets nobody hears but by a rule that asks; a tab has a room of its own; a binary message ends the socket")
+def _():
+    port = free_port()
+    own, tab = line(NODE, r"rooms_allow user:\$rooms_user;"), line(NODE, r"rooms_allow tab:\$rooms_user:\*;")
+    server = node_nginx(port, example.replaced(example.block(NODE, "nginx after"), {"rooms;\n": f"""rooms;
+        {own.replace(";", " request=/may-join?session=hello&tenant=$rooms_user cache=0;")} {tab}
+        {line(NODE, r"rooms_join user:[$]rooms_user;")}
+    """}))
+    backend = Script({"server.mjs": MAY_JOIN}, env={"PORT": port})
+    backend.wait(lambda lines: "ready" in lines, "ready")
+    grant(backend)
+    for times in (1, 2):
+        with ws.connect(server, "/ws", token=jwt.mint(sub="ann", tenant_id="acme")) as socket:
+            for room in (None, "tenant:acme", "user:ann"):
+                socket.recv_json()
+            backend.wait(lambda lines, times=times: sum("hello&tenant=ann" in one for one in lines) == times, "a question")
+            tap.is_([joins(socket, room) for room in ("tab:ann:x7", "tab:eve:x7")], ["in", "forbidden"], "tabs")
+            socket.send_binary(b"x")
+            socket.expect_closed({1003})
+    backend.close()
+    server.stop()
+
+
+@tap.case("ws: what ends a user's sockets: a reload behind a map or an auth_request, another key and a reload")
+def _():
+    after = example.replaced(example.block(NODE, "nginx after"), {"rooms;\n": "rooms; rooms_drain 300ms;\n"})
+    guard = line(NODE, r"if \(\$banned\) \{ return 403; \}")
+    server = node_nginx(free_port(), after)
+
+    def open_socket(name):
+        socket = ws.connect(server, "/ws", token=jwt.mint(sub=name, tenant_id="acme"))
+        socket.expect(type="connected")
+        socket.expect(type="subscribed", room="tenant:acme")
+        return socket
+
+    def status(name):
+        try:
+            open_socket(name).close()
+        except ws.HandshakeRefused as refusal:
+            return refusal.response.status
+        return 101
+
+    def sent_away(text):
+        with open_socket("ann") as socket:
+            server.take(text)
+            server.reload()
+            socket.expect(type="reconnect")
+            socket.expect_closed({1012})
+
+    sent_away(example.replaced(after, {"rooms; ": f"{guard} rooms; ", "server {": "map $rooms_user $banned { ann 1; } server {"}))
+    tap.is_([status("ann"), status("abe")], [403, 101], "with a map")
+    server.take(example.replaced(after, {"rooms; ": "auth_request /gate; rooms; ",
+                                         "location = /publish": "location = /gate { return 403; } location = /publish"}))
+    server.reload(wait_old=True)
+    tap.is_(status("abe"), 403, "with an auth_request")
+    server.take(after)
+    server.reload(wait_old=True)
+    server.write("rooms.secret", "another secret, which has thirty-two bytes")
+    sent_away(after)
+    with ws.connect(server, "/ws", token=jwt.mint(sub="ann", tenant_id="acme")) as socket:
+        socket.expect_closed({4002})
     server.stop()
 
 
@@ -204,10 +309,10 @@ def nchan_story(server, text, info):
             page.close()
 
 
-def nchan_socket(server, path):
+def nchan_socket(server, path, headers=()):
     """Its 101 has a Content-Length, which ws.connect() takes amiss."""
     wire = ws.open_wire(server)
-    wire.send(ws.handshake_octets(path, key=ws.new_key()))
+    wire.send(ws.handshake_octets(path, key=ws.new_key(), headers=headers))
     return ws.WebSocket(wire, http.read_response(wire))
 
 
@@ -221,10 +326,14 @@ def refused(server, text):
     page.close()
 
 
+def debians_nchan(text, words=None):
+    return example.Example(text, words, name="nchan", binary=DEBIANS)
+
+
 def nchan_before():
     port = free_port()
     backend = backend_of(NCHAN, "js before server", port)
-    return backend, example.Example(example.block(NCHAN, "nginx before"), behind(port), name="nchan", binary=DEBIANS)
+    return backend, debians_nchan(example.block(NCHAN, "nginx before"), behind(port))
 
 
 def nchan_after(words=None):
@@ -262,9 +371,9 @@ def _():
 
 @tap.case("nchan: what only Nchan does: EventSource, long polling, a page that publishes, a buffer for who has no position")
 def _():
-    server = example.Example(example.replaced(example.block(NCHAN, "nginx before"), {
+    server = debians_nchan(example.replaced(example.block(NCHAN, "nginx before"), {
         "nchan_subscriber        websocket;": "nchan_subscriber;", "nchan_publisher             http;": "nchan_publisher;",
-        "nchan_authorize_request /may-read;": ""}), name="nchan", binary=DEBIANS)
+        "nchan_authorize_request /may-read;": ""}))
     with nchan_socket(server, "/pub/tenant:acme") as publisher:
         publisher.send_text("one")
         tap.like(publisher.recv_text(), "queued messages: 1")
@@ -292,6 +401,74 @@ def _():
         page.close()
     tap.is_(http.get(server, "/ws", headers=headers | {"Accept": "text/event-stream"}).status, 400, "an EventSource")
     server.stop()
+
+
+@tap.case("nchan: what no page may do that stays as it was: ws+meta.nchan, a heartbeat of its own; Nchan takes both")
+def _():
+    port = free_port()
+    backend = backend_of(NCHAN, "js before server", port)
+    before = debians_nchan(example.replaced(example.block(NCHAN, "nginx before"), {
+        "nchan_subscriber        websocket;": "nchan_pubsub websocket; nchan_websocket_client_heartbeat PING PONG;",
+        "nchan_message_buffer_length 256;": "", "nchan_message_timeout       10m;": ""}), behind(port))
+    after = nchan_after({"location = /ws ": example.block(NCHAN, "nginx meanwhile") + "location = /ws "})
+    asking = example.replaced(example.block(NCHAN, "js before page"), {"/sub/${channel}`": "/sub/${channel}`, 'ws+meta.nchan'"})
+    pages = [Page(asking, f"127.0.0.1:{server.port}", "tenant:acme", cookie=cookie("acme")) for server in (before, after)]
+    for page, state in zip(pages, ("live", "refused")):
+        page.state(state).close()
+
+    for n in range(12):
+        http.request(before, "POST", "/pub/tenant:acme", {}, str(n))
+    with nchan_socket(before, "/sub/tenant:acme", {"Cookie": cookie("acme")}) as socket:
+        tap.is_([socket.recv_text() for _ in range(10)], [str(n) for n in range(2, 12)], "the buffer of before, by default")
+        socket.send_text("PING")
+        tap.is_(socket.recv_text(), "PONG", "its heartbeat")
+        socket.close()
+    http.publish(after, {"room": "tenant:acme", "type": "notice"})
+    with ws.connect(after, "/sub/tenant:acme", headers={"Cookie": cookie("acme")}) as socket:
+        socket.expect(type="connected")
+        socket.expect(type="subscribed", offset=1)
+        socket.send_text("PING")
+        socket.expect(type="error", code="bad_json")
+        socket.expect_nothing()
+        socket.close()
+    with ws.connect(after, "/ws", headers={"Cookie": f"token={jwt.mint(sub='ann', tenant_id='acme', exp=None)}"}) as socket:
+        socket.expect_closed({4002})
+    before.stop()
+    after.stop()
+    backend.close()
+
+
+@tap.case("nchan: X-Accel-Redirect into an internal location; auth_request beside rooms_publish; its defaults for history")
+def _():
+    histories = [line(NCHAN, r"rooms_history \* size=10 ttl=1h"), f"rooms_history long:* ttl={line(NCHAN, '365d')}"]
+    port = free_port()
+    backend = Script({"server.mjs": """
+        import { createServer } from 'node:http'
+        const there = { 'X-Accel-Redirect': '/inner/tenant:acme', 'Content-Length': 0 }
+        createServer((_, response) => response.writeHead(200, there).end())
+          .listen(process.env.PORT, '127.0.0.1', () => console.log('ready'))
+    """}, env={"PORT": port}).ready()
+    server = nchan_after({
+        "rooms_history tenant:* size=256 ttl=10m;": "".join(f"{one};" for one in reversed(histories)),
+        "rooms_allow     tenant:$rooms_claim_tenant_id;": "",
+        "location = /ws ": example.block(NCHAN, "nginx meanwhile accel") + f"""
+            location = /sub {{ proxy_pass http://127.0.0.1:{port}; }}
+            location = /gate {{ internal; if ($http_x_key) {{ return 204; }} return 403; }}
+            location = /guarded {{ auth_request /gate; rooms_publish; }}
+            location = /ws """})
+    with ws.connect(server, "/sub", headers={"Cookie": cookie("globex")}) as socket:
+        socket.expect(type="connected")
+        socket.expect(type="subscribed", room="tenant:acme")
+        for headers, status in (({}, 403), ({"X-Key": "1"}, 200)):
+            http.request(server, "POST", "/guarded", headers, '{"room":"tenant:acme","type":"notice"}')
+            tap.is_(http.request(server, "POST", "/guarded", headers, '{"room":"a:1","type":"notice"}').status, status, "status")
+        socket.expect(type="notice", offset=1)
+        socket.close()
+    with ws.connect(server, "/sub") as socket:
+        socket.expect_closed({4001})
+    tap.is_(http.get(server, "/inner/tenant:acme").status, 404, "from outside")
+    server.stop()
+    backend.close()
 
 
 @tap.case("nchan: its memory is empty after a reload; that of rooms is not")
@@ -356,6 +533,121 @@ def _():
     for one in (ann, abe, eve):
         one.close()
     backend.close()
+    server.stop()
+
+
+def pusher_nginx(backend, words=None):
+    return example.Example(example.block(PUSHER, "nginx after"), {**(words or {}), **behind(backend)},
+                           SECRET_FILE | {"/etc/nginx/publish.secret": "a secret of publishers"})
+
+
+@tap.case("pusher: what is granted after the token was made is forbidden until reconnect() gets another, or a rule asks")
+def _():
+    port = free_port()
+    server = pusher_nginx(port)
+    later = "get eve() { return existsSync('granted') ? ['2', '1'] : ['2'] } }"
+    backend = Script({"server.mjs": "import { existsSync } from 'node:fs'\n" + example.replaced(
+        example.block(PUSHER, "js after server"), {"eve: ['2'] }": later})},
+        env={"PORT": port, "JWT_SECRET": jwt.SECRET.decode(), "PUBLISH_SECRET": "x"}).ready()
+    text = example.block(PUSHER, "js after page")
+    again = example.replaced(text, {"onState('refused')": "(onState('refused'), setTimeout(() => client.reconnect(), 50))"})
+    with ws.connect(server, "/ws", token=jwt.mint(sub="eve", rooms=["session:2"])) as socket:
+        socket.expect(type="connected")
+        socket.expect(type="subscribed", room="user:eve")
+        page = Page(again, f"127.0.0.1:{server.port}", "1", cookie="user=eve").state("refused")
+        grant(backend)
+        page.state("live").close()
+        tap.is_([joins(socket, room) for room in ("session:2", "session:1")], ["in", "forbidden"], "with the token of before")
+        socket.close()
+    server.stop()
+    backend.close()
+
+    asking = example.block(PUSHER, "nginx after asking")
+    server = pusher_nginx(port, {"rooms_join ": f"{asking} rooms_join ", "location = /publish ":
+                                 location(example.block(NODE, "nginx after"), "/may-join") + "location = /publish "})
+    backend = Script({"server.mjs": MAY_JOIN}, env={"PORT": port})
+    backend.wait(lambda lines: "ready" in lines, "ready")
+    with ws.connect(server, "/ws", token=jwt.mint(sub="eve", rooms=["session:2"])) as socket:
+        socket.expect(type="connected")
+        socket.expect(type="subscribed", room="user:eve")
+        tap.is_([joins(socket, room) for room in ("session:2", "session:1")], ["in", "forbidden"], "before")
+        grant(backend)
+        tap.is_(joins(socket, "session:1"), "in", "with the same token, for a no is not kept")
+        grant(backend, False)
+        tap.is_(joins(socket, "session:1"), "in", "a yes is")
+        socket.close()
+    asked = [one for one in backend.lines if "asked" in one]
+    tap.is_([json.loads(one)[1] for one in asked], ["/may-join?session=1&user=eve"] * 2, "questions")
+    server.stop()
+    backend.close()
+
+
+@tap.case("pusher: how many names a token may have: beyond it nginx says 400, to ?token= 414; a socket is in 128 rooms")
+def _():
+    server = pusher_nginx(free_port(), {"rooms_join ": "rooms_rate 1000/10s; rooms_join "})
+
+    def answer(rooms, query=False):
+        token = jwt.mint(sub="ann", rooms=rooms)
+        try:
+            with ws.connect(server, f"/ws?token={token}" if query else "/ws", token=None if query else token) as socket:
+                socket.expect(type="connected")
+                socket.close()
+        except ws.HandshakeRefused as refusal:
+            return refusal.response.status
+        return 101
+
+    def names(count):
+        return [f"session:{n:05}" for n in range(count)]
+
+    def ids(count):
+        return [f"session:{uuid.uuid4()}" for n in range(count)]
+
+    tap.like(PUSHER, r"300 names like `session:00042` fit \(6\.5 kB\), 400 do not; of\s"
+                     r"`session:` with a UUID 125 fit, 140 do not")
+    tap.is_(round(len(jwt.mint(sub="ann", rooms=names(300))) / 1000, 1), 6.5, "kB")
+    tap.is_([answer(names(300)), answer(names(400)), answer(ids(125)), answer(ids(140))], [101, 400, 101, 400], "in a header")
+    tap.is_([answer(names(300), True), answer(names(400), True), answer(ids(125), True), answer(ids(140), True)],
+            [101, 414, 101, 414], "as ?token=")
+    with ws.connect(server, "/ws", token=jwt.mint(sub="ann", rooms=["session:*"])) as socket:
+        socket.expect(type="connected")
+        socket.expect(type="subscribed", room="user:ann")
+        for n in range(127):
+            socket.send_json(type="subscribe", room=f"session:{n}")
+            socket.expect(type="subscribed")
+        tap.is_(joins(socket, "session:127"), "limit", "the next")
+        socket.close()
+    server.stop()
+
+
+# --- what all three say
+
+NAMES = ("[a-z][a-z0-9_-]{0,31}", "[A-Za-z0-9_.:@~-]")
+
+
+@tap.case("all: type, room, offset and timestamp of data are dropped, not those one level down; what names rooms may have")
+def _():
+    server = nchan_after()
+    mine = {"type": "mine", "room": "tenant:globex", "offset": 7, "timestamp": 7}
+    with ws.connect(server, "/ws", headers={"Cookie": cookie("acme")}) as page:
+        page.expect(type="connected")
+        page.send_json(type="subscribe", room="tenant:acme")
+        page.expect(type="subscribed")
+        http.publish(server, {"room": "tenant:acme", "type": "notice", "data": {**mine, "message": mine}})
+        event = page.expect(type="notice", room="tenant:acme", offset=1, message=mine)
+        tap.isnt(event["timestamp"], 7, "timestamp")
+        tap.is_(sorted(event), sorted([*mine, "message", "tenantId"]), "fields")
+        page.close()
+    for page in (NODE, NCHAN, PUSHER):
+        tap.like(page, r"`type`, `room`, `offset` and `timestamp` inside `data`")
+        for part in NAMES:
+            tap.ok(part in page, part)
+
+    def status(room):
+        return http.request(server, "POST", "/publish", {}, json.dumps({"room": room, "type": "notice"})).status
+    good = ("channel:foo", "user:1", "private:App.Models.User.1", "a_b-1:A.b:c@d~e-f_g", f"{'k' * 32}:{'x' * 200}")
+    bad = ("foo", "channel:foo/bar", "channel:a b", "App.Models.User:1", "channel:a,b", "channel:a;b", "channel:a=b",
+           "channel:a%20b", "channel:\u00e4", "channel:", "1:a", f"{'k' * 33}:1", f"a:{'x' * 201}")
+    tap.is_([status(room) for room in good + bad], [200] * len(good) + [400] * len(bad), "rooms")
     server.stop()
 
 
