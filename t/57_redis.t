@@ -655,7 +655,7 @@ def _():
     acl = "user default off\nuser web on >pw ~* resetchannels +@all\nuser boss on >pw ~* &* +@all\n"
     with Redis(acl=acl, admin=("boss", "pw")) as other:
         server = Nginx(LOCATIONS, http=HTTP + f"rooms_redis redis://web:pw@127.0.0.1:{other.port};", files=FILES, name="no channels")
-        server.wait_log(r"\[warn\].*subscriptions cannot be had: NOPERM")
+        server.wait_log(r"\[error\].*subscriptions cannot be had: NOPERM")
         wait_until(lambda: health(server).status == 503, "health to be 503", 5 * SCALE)
         lines = [line for line in server.log().splitlines() if "cannot be had" in line]
         tap.is_(len(lines), 2, "lines")

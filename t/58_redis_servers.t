@@ -86,7 +86,7 @@ def _():
 def _():
     with Redis(tls=True) as redis:
         server = host(f"rooms_redis {redis.tls_url};", "an unknown authority")
-        never_works(server, r"\[warn\].*cannot be reached: .*certificate")
+        never_works(server, r"\[error\].*cannot be reached: .*certificate")
         tap.is_(server.stop(), [], "problems")
         redis.stop()
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
@@ -95,7 +95,7 @@ def _():
         redis.start()
         for url, name in ((redis.tls_url, "a name"), (redis.tls_url.replace("localhost", "127.0.0.1"), "an address")):
             server = host(f"rooms_redis {url} ca={redis.path('server.crt')};", f"{name} that is not in the certificate")
-            never_works(server, r"\[warn\].*cannot be reached: .*certificate")
+            never_works(server, r"\[error\].*cannot be reached: .*certificate")
             tap.is_(server.stop(), [], "problems")
 
 
@@ -113,7 +113,7 @@ def _():
         tap.unlike(status + server.log(), "correct-horse", "the password")
         tap.is_(server.stop(), [], "problems")
         server = host(f"rooms_redis {plain} user=web password_file=@DIR@/pw;", "a wrong password", {"pw": "wrong-horse-battery\n"})
-        never_works(server, r"\[warn\].*cannot be reached: WRONGPASS")
+        never_works(server, r"\[error\].*cannot be reached: WRONGPASS")
         tap.unlike(server.log(), "wrong-horse", "the password")
         tap.is_(server.stop(), [], "problems")
 
@@ -122,7 +122,7 @@ def _():
 def _():
     with Redis(options='rename-command AUTH ""') as redis:
         server = host(f"rooms_redis redis://web:TOPSECRET-PASSWORD@127.0.0.1:{redis.port};", "no AUTH")
-        never_works(server, r"\[warn\].*cannot be reached: ERR the login is refused")
+        never_works(server, r"\[error\].*cannot be reached: ERR the login is refused")
         tap.unlike(server.log(), "TOPSECRET", "the password")
         tap.is_(server.stop(), [], "problems")
 
@@ -168,12 +168,12 @@ def _():
     with Redis() as master, Redis() as replica:
         replica.replica_of(master)
         server = host(f"rooms_redis {replica.url};", "a replica")
-        never_works(server, r"\[warn\].*cannot be reached: READONLY it is a replica")
+        never_works(server, r"\[error\].*cannot be reached: READONLY it is a replica")
         replica.promote()
         works(server)
         # And a master that is demoted while we are connected.
         replica.replica_of(master)
-        never_works(server, r"\[warn\].*lost: READONLY")
+        never_works(server, r"\[error\].*lost: READONLY")
         tap.is_(server.stop(), [], "problems")
 
 
@@ -181,7 +181,7 @@ def _():
 def _():
     plain = Nginx("location / { return 200; }", module=False, name="a web server")
     server = host(f"rooms_redis redis://127.0.0.1:{plain.port};", "no Redis")
-    never_works(server, r"\[warn\].*cannot be reached: it does not speak RESP")
+    never_works(server, r"\[error\].*cannot be reached: it does not speak RESP")
     tap.is_(server.stop() + plain.stop(), [], "problems")
 
 
@@ -315,7 +315,7 @@ def _():
 def _():
     with Redis() as a, Sentinels(a, [], count=1) as sentinels:
         server = host(f"rooms_redis {sentinels.url('other')};", "an unknown master")
-        never_works(server, r'\[warn\].*sentinel .*knows no master "other"')
+        never_works(server, r'\[error\].*sentinel .*knows no master "other"')
         tap.is_(server.stop(), [], "problems")
 
 

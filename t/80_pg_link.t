@@ -196,7 +196,7 @@ def _():
         link.tell("start")
         link.next("up 1")
         link.tell("run b\t3000\tb\tselect 1", "drop on purpose", "run c\t3000\tc\tselect 1")
-        for line in ("called", "called", "log warn .*cannot be reached: on purpose, retrying in", "answer b unavailable on purpose",
+        for line in ("called", "called", "log error .*cannot be reached: on purpose, retrying in", "answer b unavailable on purpose",
                      "answer c unavailable not connected", "down on purpose", "up 1"):
             link.next(line)
 
@@ -209,7 +209,7 @@ def _():
             link.next(line)
     with Link(pg.conninfo(dbname="nothere"), start=False) as link:
         link.tell("start", "run a\t3000\ta\tselect 1")
-        for line in ("called", "log warn .*cannot be reached", 'answer a unavailable database "nothere" does not exist'):
+        for line in ("called", "log error .*cannot be reached", 'answer a unavailable database "nothere" does not exist'):
             link.next(line)
         link.run("b", "select 1")
         link.next("called")
@@ -238,7 +238,7 @@ def _():
             link.run("x", "select pg_sleep(2)")
             wait_until(lambda: pg.sql("select 1 from pg_stat_activity where wait_event = 'PgSleep'"), "it to sleep")
             pg.stop(mode)
-            link.next(rf'log warn postgres "[^"]*:{pg.port}/postgres" lost: {cause}, retrying in \d+ms')
+            link.next(rf'log error postgres "[^"]*:{pg.port}/postgres" lost: {cause}, retrying in \d+ms')
             link.next(f"answer x unavailable {cause}")
             link.next(f"down {cause}")
             time.sleep(2)
@@ -246,7 +246,7 @@ def _():
             link.next("up 1")
             link.next(r'log notice postgres ".*" is back after \d+ms')
             tap.is_(link.ask("select 1"), "rows 1/1\t=1")
-            causes = [line for line in link.heard if line.startswith("log warn")]
+            causes = [line for line in link.heard if line.startswith("log error")]
             tap.ok(len(causes) <= 4, f"few lines: {causes}")
             tap.is_(len(set(re.sub("retrying.*", "", line) for line in causes)), len(causes), "different ones")
 
@@ -256,7 +256,7 @@ def _():
     with up() as link:
         time.sleep(1.1)
         pg.sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'rooms test'")
-        link.next("log warn .* lost: terminating connection due to administrator command")
+        link.next("log error .* lost: terminating connection due to administrator command")
         link.next("up 1")
 
 
@@ -304,7 +304,7 @@ def _():
         pg.read_only(True)
         try:
             tap.like(link.ask("create table never (n int)"), "^unavailable cannot execute CREATE TABLE in a read-only")
-            link.next("log warn .* cannot be reached: session is read-only")
+            link.next("log error .* cannot be reached: session is read-only")
             time.sleep(2)
         finally:
             pg.read_only(False)
@@ -338,7 +338,7 @@ for title, more, cause in (
     @tap.case(f"{title}: one line says it, without the password, and attempts go on")
     def _(more=more, cause=cause):
         with Link(pg.conninfo(host="127.0.0.1", **more)) as link:
-            link.next(f'log warn postgres "127.0.0.1:.*" cannot be reached: {cause}, retrying in ')
+            link.next(f'log error postgres "127.0.0.1:.*" cannot be reached: {cause}, retrying in ')
             time.sleep(1)
             link.tell("trouble")
             link.next("trouble " + cause)
@@ -359,7 +359,7 @@ def _():
                             ({"host": "127.0.0.1"}, os.path.join(other, "server.crt"), ".*certificate verify failed"),
                             ({"host": "127.0.0.1"}, "/nowhere/root.crt", '.*root certificate file "/nowhere/root.crt" does not exist')):
         with Link(pg.conninfo(**host, **user, sslrootcert=root)) as link:
-            link.next(f"log warn postgres .* cannot be reached: {why}")
+            link.next(f"log error postgres .* cannot be reached: {why}")
             tap.is_(link.end().count("up 1"), 0, "it is never up")
     shutil.rmtree(other)
 
@@ -372,7 +372,7 @@ def _():
         port = silent.getsockname()[1]
         with Link(pg.conninfo(host=f"127.0.0.1,{pg.dir}", port=f"{port},{pg.port}")) as link:
             began = time.monotonic()
-            link.next("log warn .* cannot be reached: timed out", 7 * SCALE)
+            link.next("log error .* cannot be reached: timed out", 7 * SCALE)
             tap.ok(4.5 < time.monotonic() - began < 6 * SCALE, "after five seconds")
             link.next("up 1")
 
@@ -387,7 +387,7 @@ def _():
             each.setblocking(False)
             each.connect_ex(full.getsockname())
         with Link(pg.conninfo(host="127.0.0.1", port=full.getsockname()[1])) as link:
-            link.next("log warn .* cannot be reached: timed out", 7 * SCALE)
+            link.next("log error .* cannot be reached: timed out", 7 * SCALE)
             for each in crowd:
                 each.close()
 
@@ -397,7 +397,7 @@ def _():
     with Link(pg.conninfo(host="127.0.0.1,127.0.0.1", port=f"1,{pg.port}", user="app", password=PASSWORD)) as link:
         link.next("up 1")
     with Link(pg.conninfo(host="127.0.0.1,127.0.0.2", port=1, user="app", password=PASSWORD)) as link:
-        link.next(r'log warn postgres "127.0.0.1:1,127.0.0.2:1/postgres" cannot be reached: connection to server at "127.0.0.1", '
+        link.next(r'log error postgres "127.0.0.1:1,127.0.0.2:1/postgres" cannot be reached: connection to server at "127.0.0.1", '
                   r'port 1 failed: Connection refused; connection to server at "127.0.0.2", port 1 failed')
 
 

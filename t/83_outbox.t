@@ -312,7 +312,7 @@ def _():
             http.publish(host, {"room": "session:other", "type": "x", "id": f"kept {n}"})
         many = 500
         session(f"insert into rooms_outbox (room, type, data) select 'session:full', 'x', jsonb_build_object('n', n) from generate_series(1, {many}) n")
-        host.wait_log(r"\[warn\].*rooms: events of the outbox wait: .*rooms_zone")
+        host.wait_log(r"\[error\].*rooms: events of the outbox wait: .*rooms_zone")
         looked = int(session("select xact_commit from pg_stat_database where datname = 'crowded'")[0][0])
         wait_until(lambda: int(session("select xact_commit from pg_stat_database where datname = 'crowded'")[0][0]) > looked + 5, "it to be tried again")
         tap.is_(len(re.findall("events of the outbox wait", host.log())), 1, "lines")
@@ -346,7 +346,7 @@ def _():
             for n in range(1, 11):
                 pages.expect(2 * SCALE, n=n, offset=n)
             tap.diag(f"behind 2000 rows that wait: {(time.monotonic() - began) * 1000:.0f} ms")
-            host.wait_log(r"\[warn\].*rooms: events of the outbox wait: no place for another room: raise the size in rooms_zone")
+            host.wait_log(r"\[error\].*rooms: events of the outbox wait: no place for another room: raise the size in rooms_zone")
             took = []
             for n in range(1, 21):
                 began = time.monotonic()
