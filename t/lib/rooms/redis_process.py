@@ -25,6 +25,7 @@ class RedisProcess:
     """A process with a configuration file in a directory of its own. Redis and Sentinel say what is in the file."""
 
     arguments = ()
+    through = ()        # a command in front of it, which becomes it
     password = user = None
 
     def __init__(self, name):
@@ -70,8 +71,9 @@ class RedisProcess:
                 self.port = started.port()
                 self.write("redis.conf", self.config())
             with open(self.path("output.txt"), "ab") as output:
-                self.process = subprocess.Popen([BINARY, self.path("redis.conf"), *self.arguments], stdin=subprocess.DEVNULL,
-                                                stdout=output, stderr=output, preexec_fn=_die_with_parent)
+                self.process = subprocess.Popen([*self.through, BINARY, self.path("redis.conf"), *self.arguments],
+                                                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                                                preexec_fn=_die_with_parent)
             try:
                 return self.wait_up()
             except AssertionError:
