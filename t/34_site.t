@@ -6,8 +6,10 @@ import json
 import os
 import pwd
 import re
+import shlex
 import shutil
 import signal
+import socket as sockets
 import stat
 import subprocess
 import sys
@@ -16,13 +18,16 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from rooms import ROOT, SCALE, example, http, jwt, started, tap, wait_until, ws    # noqa: E402
 from rooms.example import block, paste, replaced                           # noqa: E402
-from rooms.nginx import Nginx, make_certificate                            # noqa: E402
+from rooms.net import Net                                                  # noqa: E402
+from rooms.nginx import BINARY, Nginx, make_certificate                    # noqa: E402
 from rooms.page import join, open_page                                     # noqa: E402
 from rooms.redis import Redis                                              # noqa: E402
 
 PAGE = example.page("docs/operations.md")
 BACKEND_SECRET = "the secret of a backend"
 USER, GROUP = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid()).gr_name
+# The page's blocks are pasted by root, and what they make is used by the backend's user.
+APP = "nobody" if os.geteuid() == 0 else USER
 # Who reads X-Worker knows which process, and so which host, holds a socket.
 HTTP = "add_header X-Worker $pid always;\n"
 
@@ -33,6 +38,7 @@ def shown(info, words=None):
 
 
 folder = tempfile.mkdtemp(prefix="rooms-site-")
+os.chmod(folder, 0o755)
 CERTIFICATE = make_certificate(folder)
 
 
@@ -58,6 +64,14 @@ def certificate(address):
     return {"listen 443 ssl": f"listen {text(address)} ssl",
             "/etc/letsencrypt/live/app.example.com/fullchain.pem": CERTIFICATE[0],
             "/etc/letsencrypt/live/app.example.com/privkey.pem": CERTIFICATE[1]}
+
+
+def as_app(command):
+    """What a shell of the backend's user prints."""
+    if APP != USER:
+        group = grp.getgrgid(pwd.getpwnam(APP).pw_gid).gr_name
+        command = f"setpriv --reuid {APP} --regid {group} --clear-groups bash -euo pipefail -c {shlex.quote(command)}"
+    return paste(command)
 
 
 def headers_of_backend():
@@ -114,7 +128,9 @@ def _():
     moved = get(PLAIN, "/any?x=1", host="app.example.com")
     tap.is_((moved.status, moved.get("Location")), (301, "https://app.example.com/any?x=1"), "port 80")
     tap.is_(get(SITE, "/app.js", tls=True).text, "'the script'", "a file")
-    for path in ("/", "/sessions/42", "/publish", "/approvals", "/approvals/a1", "/status", "/status?health", "/ws/"):
+    served = set(re.findall(r"location (?:[=~^*]+ +)? *(\S+) +\{", block(PAGE, "nginx site")))
+    tap.ok(served >= {"/", "/api/", "/ws", "/publish", "/approvals", "/status"}, f"the page's locations: {served}")
+    for path in sorted(served - {"/api/", "/ws"} | {"/sessions/42", "/approvals/a1", "/status?health", "/ws/"}):
         answer = get(SITE, path, tls=True)
         tap.is_((answer.status, answer.text), (200, "<title>the app</title>"), path)
 
@@ -216,6 +232,19 @@ def _():
     open_at(PUBLIC).close()
 
 
+def own_room_alone(page):
+    join(page, "user:u1")
+    for room in ("user:u2", "session:42", "tenant:acme"):
+        page.send_json(type="subscribe", room=room)
+        page.expect(type="error", code="forbidden", room=room)
+
+
+@tap.case("behind a proxy: a page has the room of its user, and no other")
+def _():
+    with open_at(PUBLIC) as page:
+        own_room_alone(page)
+
+
 @tap.case("behind a proxy: logs have the browser's address, and not the one that it claims")
 def _():
     paste(f"curl -skf --interface 127.0.2.9 -H 'X-Forwarded-For: 192.0.2.1' -H 'Authorization: Bearer {BACKEND_SECRET}' "
@@ -242,12 +271,16 @@ def _():
 
 # --- a backend elsewhere
 
-BACKEND = at("127.0.2.6")
-RUN = os.path.join(folder, "run")
+BACKEND, BACKEND_TLS = at("127.0.2.6"), at("127.0.2.6")
+RUN, APP_FILES = os.path.join(folder, "run"), os.path.join(folder, "etc-app")
 remote = Nginx("location = /ws { rooms; rooms_jwt_key HS256 @DIR@/rooms.secret; rooms_allow *; }", name="with backends elsewhere",
-               start=False, files={"rooms.secret": jwt.SECRET, "publish.secret": BACKEND_SECRET + "\n"})
-remote.pieces["http"] = shown("nginx backend", {"10.0.0.5:8081": text(BACKEND), "10.0.0.0/24": "127.0.3.0/24",
-                                               "/etc/nginx": "@DIR@"}) + shown("nginx socket", {"/run/rooms": RUN})
+               start=False, files={"rooms.secret": jwt.SECRET})
+paste("umask 077\n" + shown("sh publish-secret", {"/etc/nginx": remote.dir, "/etc/app": APP_FILES, "-o app": f"-o {APP}"}))
+backend_block = shown("nginx backend", {"10.0.0.0/24": "127.0.3.0/24", "/etc/nginx": "@DIR@"})
+remote.pieces["http"] = (
+    replaced(backend_block, {"10.0.0.5:8081": text(BACKEND)}) + shown("nginx socket", {"/run/rooms": RUN})
+    + replaced(backend_block, {"listen 10.0.0.5:8081;": shown("nginx backend-tls", {
+        **{word: by for word, by in certificate(BACKEND_TLS).items() if word[0] == "/"}, "10.0.0.5:8081": text(BACKEND_TLS)})}))
 
 
 def make_run():
@@ -266,10 +299,14 @@ make_run()
 remote.start()
 
 
+def backend(more="", url=f"http://{text(BACKEND)}", **words):
+    """The page's command, with more options for curl: the answer, and its code."""
+    return shown("sh backend", {"http://10.0.0.5:8081": url, "/etc/app": APP_FILES,
+                                "curl ": f"curl -s -w ' %{{http_code}}' {more} ", **words})
+
+
 def from_address(source, **words):
-    command = shown("sh backend", {"http://10.0.0.5:8081": f"http://{text(BACKEND)}", "/etc/app": remote.dir,
-                                   "curl ": f"curl -s -w ' %{{http_code}}' --interface {source} ", **words})
-    return paste(command).rpartition(" ")
+    return as_app(backend(f"--interface {source}", **words)).rpartition(" ")
 
 
 @tap.case("a backend on another host publishes with its secret, and from its network only")
@@ -282,11 +319,52 @@ def _():
         tap.is_(from_address("127.0.4.7")[2], "403", "from elsewhere")
         remote.wait_log(r'"rooms_publish" refused a peer outside of "from="', since=since)
         tap.is_(from_address("127.0.3.7", Bearer="Bearer x")[2], "401", "with a wrong secret")
-        tap.is_(from_address("127.0.0.1")[2], "403", "from this host, which is not named")
         page.expect_nothing()
-    for source, code in (("127.0.3.7", "200"), ("127.0.0.1", "200"), ("127.0.4.7", "403")):
-        tap.is_(paste(f"curl -s -o /dev/null -w '%{{http_code}}' --interface {source} http://{text(BACKEND)}/status"), code,
-                f"/status from {source}")
+
+
+@tap.case("the status page is the backend's by its secret, and in its network only")
+def _():
+    for source, secret, code in (("127.0.3.7", "", "200"), ("127.0.3.7", "x", "401"), ("127.0.4.7", "", "403")):
+        said = as_app(f"sed 's/^/Authorization: Bearer {secret}/' {APP_FILES}/publish.secret | curl -s -o /dev/null "
+                      f"-w '%{{http_code}}' --interface {source} -H @- http://{text(BACKEND)}/status")
+        tap.is_(said, code, f"/status from {source}, {secret!r} before the secret")
+    tap.is_(paste(f"curl -s -o /dev/null -w '%{{http_code}}' --interface 127.0.3.7 http://{text(BACKEND)}/status"), "401",
+            "without a secret, as a page whose name leads here would ask")
+
+
+@tap.case("the secret of a backend is nobody's but its user's, and is in no list of processes")
+def _():
+    made = os.stat(os.path.join(APP_FILES, "publish.secret"))
+    tap.is_((stat.S_IMODE(made.st_mode), pwd.getpwuid(made.st_uid).pw_name), (0o600, APP), "the backend's copy")
+    tap.is_(stat.S_IMODE(os.stat(remote.path("publish.secret")).st_mode), 0o600, "nginx' own")
+    # What bash runs, with its arguments as the processes get them.
+    run = as_app(f"exec 2>&1; set -x\n{backend('--interface 127.0.3.7')}")
+    tap.like(run, r"(?s)^\+ curl .* 200$", "what is run")
+    tap.unlike(run, re.escape(remote.read("publish.secret").strip()), "what is run")
+
+
+@tap.case("a backend by TLS: under the name in the certificate, which it verifies")
+def _():
+    url = tap.like(PAGE, r"`(https://app\.example\.com:8081)`")[1].replace("app.example.com:8081", f"localhost:{BACKEND_TLS[1]}")
+    with open_page(remote, "session:42") as page:
+        known = f"--resolve localhost:{BACKEND_TLS[1]}:{BACKEND_TLS[0]} --interface 127.0.3.7"
+        tap.is_(as_app(backend(f"{known} --cacert {CERTIFICATE[0]}", url)).rpartition(" ")[2], "200", "with its authority")
+        page.expect(type="session:update", state="done")
+        tap.is_(as_app(f"{backend(known, url).rstrip()} || true").rpartition(" ")[2], "000", "with those of this machine")
+        page.expect_nothing()
+
+
+@tap.case("with from=, this host comes to its address from its address, and to 127.0.0.1 from one that is to be named")
+def _():
+    listen, named = (tap.like(PAGE, rf"`({words}[\d.:]+)`")[1] for words in ("listen 127", "from=127"))
+    own = shown("nginx backend", {"/etc/nginx": remote.dir, "listen 10.0.0.5:8081;": f"listen 10.0.0.5:8081; {listen};"})
+    with Net("10.0.0.5/24", "10.0.1.5/24") as net, Nginx(http=own, through=net.through, name="in a network of its own") as server:
+        def codes():
+            return [paste(f"{net.command} bash -c {shlex.quote(backend(more, url))}").rpartition(" ")[2] for more, url in (
+                ("", "http://10.0.0.5:8081"), ("", "http://127.0.0.1:8081"), ("--interface 10.0.1.5", "http://10.0.0.5:8081"))]
+        tap.is_(codes(), ["200", "403", "403"], "by its address, by 127.0.0.1, from outside of the network")
+        server.reload(http=own.replace(" from=", f" {named} from="), wait_old=True)
+        tap.is_(codes(), ["200", "200", "403"], "with 127.0.0.1 named")
 
 
 @tap.case("a backend comes by a unix socket, and its directory says who may")
@@ -294,8 +372,46 @@ def _():
     tap.is_(stat.S_IMODE(os.stat(RUN).st_mode), 0o750, "the directory's mode")
     tap.is_(stat.S_IMODE(os.stat(f"{RUN}/backend.sock").st_mode), 0o666, "the socket's mode")
     with open_page(remote, "session:42") as page:
-        paste(shown("sh socket-publish", {"/run/rooms": RUN, "curl ": "curl -sf "}))
+        publish_by_socket(RUN)
         page.expect(type="ping", sessionId="42")
+
+
+def publish_by_socket(directory):
+    paste(shown("sh socket-publish", {"/run/rooms": directory, "curl ": "curl -sf "}))
+
+
+@tap.case("a master that was killed leaves the unix socket, and nginx starts again when the page's drop-in has removed it")
+def _():
+    unit, place = shown("ini socket"), {"/run/rooms": folder}
+    command = tap.like(unit, r"\A\[Service\]\nExecStartPre=-(.*)\n\Z")[1]
+    socket = os.path.join(folder, "backend.sock")
+    server = Nginx(name="that is killed", daemon=True, start=False)
+    server.whole = f"""{"user root;" if USER == "root" else ""} worker_processes 2; pid @DIR@/nginx.pid;
+        load_module {server.config().partition("load_module ")[2].partition(";")[0]};
+        error_log @DIR@/error.log info; events {{ worker_connections 600; }}
+        http {{ access_log off; {shown("nginx socket", place)} }}"""
+    with server.start():
+        server._kill()
+        done = subprocess.run([BINARY, "-p", server.dir, "-c", server.path("nginx.conf"), "-e", server.path("error.log")],
+                              capture_output=True, text=True, env=server._environment())
+        said = shown("text socket", place).strip()
+        tap.is_((done.returncode, said in done.stderr), (1, True), f"without it: {done.stderr}")
+        server.allow(re.escape(said.partition("[emerg] ")[2]) + "|still could not bind")
+        paste(replaced(command, place))
+        server.output.close()
+        server.start()
+        publish_by_socket(folder)
+        first = os.stat(socket).st_ino
+        server.reload(wait_old=True)
+        old = server.upgrade_binary()
+        wait_until(lambda: old.poll() is not None, "the old master to leave")
+        publish_by_socket(folder)
+        tap.is_(os.stat(socket).st_ino, first, "the socket, after a reload and an upgrade")
+        # What the page says that they must not do.
+        paste(replaced(command, place))
+        server.reload(wait_old=True)
+        tap.ok(not os.path.exists(socket), "a reload makes no socket")
+        server.allow(r"unlink\(\) ")
 
 
 # --- a development server
@@ -364,18 +480,19 @@ def _():
 
 # --- tokens
 
-APP = os.path.join(folder, "app")
-os.makedirs(APP)
 signed = Nginx(name="with keys", start=False, files={"rooms.secret": paste("openssl rand -hex 32")})
-PLACES = {"/etc/app": APP, "/etc/nginx": signed.dir}
+KEPT = {"secret": os.path.join(folder, "app-with-secret"), "key": os.path.join(folder, "app-with-keys")}
 
 
 def here(info):
-    return shown(info, {place: ours for place, ours in PLACES.items() if place in shown(info)})
+    """A block with our places: each of the two that make files makes its directory, too."""
+    kept = KEPT["secret" if "rooms.secret" in shown(info) else "key"]
+    places = {"/etc/app": kept, "/etc/nginx": signed.dir}
+    return shown(info, {place: ours for place, ours in places.items() if place in shown(info)})
 
 
-paste(shown("sh copy", {"-o app": f"-o {USER}", **PLACES}))
-paste(here("sh keys"))
+paste("umask 077\n" + replaced(here("sh copy"), {"-o app": f"-o {APP}"}))
+paste("umask 077\n" + replaced(here("sh keys"), {"chown app": f"chown {APP}"}))
 signed.pieces["locations"] = f"""
     location = /ws {{ rooms; rooms_jwt_key HS256 @DIR@/rooms.secret; {here("nginx keys")}
                       rooms_allow tenant:$rooms_claim_tenant_id; }}"""
@@ -386,9 +503,7 @@ def mints(info, *command):
     path = os.path.join(folder, "mint" + {"js": ".mjs", "py": ".py", "sh": ".sh"}[info[:2]])
     with open(path, "w", encoding="utf-8") as file:
         file.write(here(info))
-    done = subprocess.run([*command, path], capture_output=True, text=True, timeout=20 * SCALE)
-    tap.is_((done.returncode, done.stderr), (0, ""), "exit code and errors")
-    token = done.stdout.removesuffix("\n")
+    token = as_app(f"{shlex.join(command)} {path} 2>&1").removesuffix("\n")
     with ws.connect(signed, "/ws", token=token) as page:
         left = page.expect(type="connected", userId="alice")["expiresAt"] / 1000 - time.time()
         tap.ok(880 < left <= 900, f"{left} s are left")
@@ -402,23 +517,40 @@ for what, info, *command in (("Node.js mints HS256", "js token", "node"), ("Pyth
                               ("a shell with openssl mints HS256", "sh token", "bash"),
                               ("Node.js mints ES256", "js token-es256", "node"),
                               ("a shell with openssl mints RS256", "sh token-rs256", "bash")):
-    tap.add(f"{what} as the page does it, and the token opens a socket", mints, info, *command)
+    tap.add(f"{what} as the page does it, by the backend's user, and the token opens a socket", mints, info, *command)
 
 
 @tap.case("the backend's copy of the secret and the private keys are its own alone")
 def _():
-    for name in ("rooms.secret", "es256.key", "rs256.key"):
-        tap.is_(stat.S_IMODE(os.stat(os.path.join(APP, name)).st_mode), 0o600, name)
+    for kept, name in (("secret", "rooms.secret"), ("key", "es256.key"), ("key", "rs256.key")):
+        made = os.stat(os.path.join(KEPT[kept], name))
+        tap.is_((stat.S_IMODE(made.st_mode), pwd.getpwuid(made.st_uid).pw_name), (0o600, APP), name)
 
 
 # --- several hosts
 
 BALANCED, HOSTS = at(), (at("127.0.2.7"), at("127.0.2.8"))
-hosts = [Nginx(name=f"host at {address[0]}", files={"rooms.secret": jwt.SECRET, "publish.secret": BACKEND_SECRET},
-               http=HTTP + shown("nginx host", {"redis://10.0.0.9:6379": redis.url + " prefix=hosts",
-                                                "10.0.0.5:8080": text(address), "/etc/nginx": "@DIR@"})) for address in HOSTS]
-balancer = Nginx(name="the balancer", module=False, http=shown("nginx balancer", {
-    **certificate(BALANCED), "10.0.0.5:8080": text(HOSTS[0]), "10.0.0.6:8080": text(HOSTS[1])}))
+secrets = Nginx(name="files of each host", start=False)
+paste(shown("sh redis-password", {"/etc/nginx": secrets.dir}))
+PASSWORD = secrets.read("redis.password").strip()
+shared = Redis(password=PASSWORD, name="redis-of-hosts")
+FILES = {"rooms.secret": jwt.SECRET, "publish.secret": BACKEND_SECRET, "redis.password": PASSWORD + "\n"}
+
+
+def host(listen):
+    """The http{} of a host; the balancer has the address 127.0.0.1."""
+    words = {"10.0.0.4": "127.0.0.1"}
+    return HTTP + shown("nginx host", {
+        **words, "redis://10.0.0.9:6379": f"redis://127.0.0.1:{shared.port}", "/etc/nginx": "@DIR@",
+        "listen 10.0.0.5:8080;": listen, "location = /status": shown("nginx health", words) + "location = /status"})
+
+
+def balancing(address, first, second, **words):
+    return shown("nginx balancer", {**certificate(address), "10.0.0.5:8080": text(first), "10.0.0.6:8080": text(second), **words})
+
+
+hosts = [Nginx(name=f"host at {address[0]}", files=FILES, http=host(f"listen {text(address)};")) for address in HOSTS]
+balancer = Nginx(name="the balancer", module=False, http=balancing(BALANCED, *HOSTS, **{"read_timeout 3s": "read_timeout 500ms"}))
 
 
 class Client:
@@ -454,10 +586,118 @@ def healthy(address):
     return http.get(address, "/status?health", headers=headers_of_backend())
 
 
+@tap.case("a Redis without a password answers DENIED to other hosts, as the page says; with its lines and the file all is well")
+def _():
+    host_conf = shown("nginx host", {"/etc/nginx": secrets.dir})
+    for name, content in FILES.items():
+        secrets.write(name, content)
+    bind, password = shown("redis several").splitlines()
+    stock = f"{bind}\nport 6379\nprotected-mode yes"
+    with Net("10.0.0.5/24", "10.0.0.9/24") as net:
+        for options, secret in ((stock, None), (stock + "\n" + replaced(password, {"CHANGE-ME": PASSWORD}), PASSWORD)):
+            stored = Redis(options=options, start=False, name="redis-of-a-net")
+            stored.password, stored.through = secret, net.through
+            conf = host_conf if secret else replaced(host_conf, {f" password_file={secrets.path('redis.password')}": ""})
+            with stored.start(), Nginx(http=conf, through=net.through, name="in the net of Redis") as server:
+                def health():
+                    return paste(f"{net.command} curl -s -w ' %{{http_code}}' -H 'Authorization: Bearer {BACKEND_SECRET}' "
+                                 "'http://10.0.0.5:8080/status?health'").rpartition(" ")[2]
+                if secret:
+                    wait_until(lambda: health() == "200", "a healthy host")
+                else:
+                    server.wait_log(tap.like(PAGE, r"answers other hosts with `(\w+)`")[1])
+                    wait_until(lambda: health() == "503", "an unhealthy host")
+
+
+@tap.case("several hosts: the status is for who has the secret, also past the balancer; its address alone may ask for health")
+def _():
+    wait_until(lambda: all(healthy(address).status == 200 for address in HOSTS), "healthy hosts")
+    for address in HOSTS:
+        tap.is_(get(address, "/status?health").status, 401, "without the secret")
+        tap.is_(get(address, "/health?health").status, 200, "the balancer's question")
+        tap.is_(code_from("127.0.4.7", f"http://{text(address)}/health?health"), "403", "another's")
+    tap.is_(get(BALANCED, "/status", tls=True).status, 401, "by the balancer, without the secret")
+    for more in ("", "-H 'X-Forwarded-For: 127.0.0.1'"):
+        tap.is_(code_from("127.0.2.9", f"{more} https://{text(BALANCED)}/health?health"), "403", "by the balancer")
+
+
+def code_from(source, rest):
+    return paste(f"curl -sk -o /dev/null -w '%{{http_code}}' --interface {source} {rest}")
+
+
+@tap.case("several hosts: logs have the browser's address; a page has the room of its user, and no other")
+def _():
+    claims = f"-H 'X-Forwarded-For: 192.0.2.1' https://{text(BALANCED)}/log-me"
+    tap.is_(code_from("127.0.2.9", claims), "404", "a path of no host")
+    line = wait_until(lambda: re.search(r"^(\S+) .*/log-me", "".join(host.access_log() for host in hosts), re.M), "a line")
+    tap.is_(line[1], "127.0.2.9", "whom it names")
+    with open_at(BALANCED) as page:
+        own_room_alone(page)
+
+
+class Full:
+    """A host that is gone: nobody answers who connects to it."""
+
+    def __init__(self, address):
+        self.address, self.listener = address, sockets.socket()
+        self.listener.bind(address)
+        self.listener.listen(0)
+        self.waiting = []
+        while True:
+            waiting = sockets.socket()
+            self.waiting.append(waiting)
+            waiting.settimeout(0.2)
+            try:
+                waiting.connect(address)
+            except TimeoutError:
+                return
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for one in (self.listener, *self.waiting):
+            one.close()
+
+
+@tap.case("several hosts: the balancer asks the next one when a host does not answer, after its time for that")
+def _():
+    address = at()
+    with Full(at("127.0.2.10")) as gone, \
+            Nginx(name="a balancer with a host that is gone", module=False,
+                  http=balancing(address, gone.address, HOSTS[1], **{"connect_timeout 2s": "connect_timeout 300ms"})) as server:
+        begun = time.monotonic()
+        for _ in range(3):
+            open_at(address, "user:u1").close()
+        took = time.monotonic() - begun
+        server.wait_log(r"upstream timed out .*while connecting to upstream")
+        tap.ok(0.3 <= took < 0.6 + 1.5 * SCALE, f"{took:.2f} s")
+
+
+@tap.case("several hosts by TLS: the balancer verifies the name of the hosts")
+def _():
+    inner, outer, wrong = at("127.0.2.11"), at(), at()
+    listen = shown("nginx backend-tls", {**{word: by for word, by in certificate(inner).items() if word[0] == "/"},
+                                         "10.0.0.5:8081": text(inner)})
+    to_tls = {"proxy_pass http://rooms;": "proxy_pass https://rooms;"}
+    tap.in_(f"`{to_tls['proxy_pass http://rooms;'][:-1]}`", PAGE)
+    lines = shown("nginx balancer-tls", {"/etc/ssl/certs/ca-certificates.crt": CERTIFICATE[0]})
+
+    def server_of(address, name):
+        return balancing(address, inner, inner, **to_tls, **{
+            "proxy_http_version 1.1;": "proxy_http_version 1.1;" + replaced(lines, {"app.example.com": name})})
+    both = server_of(outer, "localhost") + "server {" + server_of(wrong, "another.example").partition("\nserver {")[2]
+    with Nginx(name="a host by TLS", files=FILES, http=host(listen)), \
+            Nginx(name="a balancer by TLS", module=False, http=both) as server:
+        open_at(outer, "user:u1").close()
+        tap.is_(http.get(wrong, "/status", headers=headers_of_backend(), tls=True).status, 502, "under another name")
+        server.wait_log(r'upstream SSL certificate does not match "another.example"')
+
+
 @tap.case("several hosts: an event that is published to any of them, or by the balancer, reaches the clients of all")
 def _():
     for address in HOSTS:
-        wait_until(lambda: healthy(address).status == 200, "a healthy host")
+        wait_until(lambda: healthy(address).status == 200, f"the host at {address[0]} to be healthy")
     clients = [Client() for _ in range(4)]
     tap.is_([sum(client.host is host for client in clients) for host in hosts], [2, 2], "clients of each host")
     for n, address in enumerate((*HOSTS, BALANCED), 1):
@@ -467,14 +707,19 @@ def _():
         client.socket.close()
 
 
+AGAIN = [int(code) for code in re.findall(r"\d+", tap.like(PAGE, r"^- A backend that gets ([\d, or]+) publishes again")[1])]
+
+
 def publish_surely(n):
-    """As the page says: what meets the end of a host is sent again, with its id."""
-    id_ = f"{time.monotonic_ns()}"
+    """As the page says: what meets the end of a host is sent again, with its id. What was answered before it was taken."""
+    id_, codes = f"{time.monotonic_ns()}", []
 
     def taken():
         answer = http.publish(BALANCED, dict(event("user:u1", n), id=id_), headers=headers_of_backend(), tls=True, expect=None)
-        return tap.in_(answer.status, (200, 502, 503)) == 200
+        codes.append(answer.status)
+        return tap.in_(answer.status, [200] + AGAIN) == 200
     wait_until(taken, "an event to be taken")
+    return codes[:-1]
 
 
 def host_goes(how):
@@ -506,6 +751,33 @@ def host_goes(how):
     leaving.output.close()
     leaving.start()
     wait_until(lambda: all(healthy(address).status == 200 for address in HOSTS), "both hosts")
+
+
+@tap.case("several hosts: one hangs: a backend is told so in time and publishes again, and each event is there once")
+def _():
+    balancer.reload(wait_old=True)
+    clients = [Client() for _ in range(4)]
+    hangs = clients[0].host
+    since, pids = len(hangs.access_log()), [hangs.pid, *hangs.processes()]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        begun, codes, n = time.monotonic(), [], 0
+        while not codes:
+            tap.ok(n < 5, "the host that hangs is asked")
+            n += 1
+            codes += publish_surely(n)
+        tap.is_(codes, [504], "what the backend is told")
+        tap.ok(time.monotonic() - begun < 0.5 + 2 * SCALE, "in time")
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+    hangs.wait_access_log(r'"POST /publish', since=since)
+    publish_surely(n + 1)
+    for client in clients:
+        client.hears(*range(1, n + 2))
+        client.socket.expect_nothing()
+        client.socket.close()
 
 
 tap.add("several hosts: one is taken out: its clients are told, come back by the other, and miss nothing", host_goes,
