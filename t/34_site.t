@@ -19,7 +19,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib
 from rooms import ROOT, SCALE, example, http, jwt, started, tap, wait_until, ws    # noqa: E402
 from rooms.example import block, paste, replaced                           # noqa: E402
 from rooms.net import Net                                                  # noqa: E402
-from rooms.nginx import BINARY, Nginx, make_certificate                    # noqa: E402
+from rooms.nginx import BINARY, Nginx, alive, make_certificate             # noqa: E402
 from rooms.page import join, open_page                                     # noqa: E402
 from rooms.redis import Redis                                              # noqa: E402
 
@@ -391,7 +391,10 @@ def _():
         error_log @DIR@/error.log info; events {{ worker_connections 600; }}
         http {{ access_log off; {shown("nginx socket", place)} }}"""
     with server.start():
-        server._kill()
+        pids = [server.pid, *server.processes()]            # the master first, and what is left as systemd does it
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not any(alive(pid) for pid in pids), "all of it to be gone")
         done = subprocess.run([BINARY, "-p", server.dir, "-c", server.path("nginx.conf"), "-e", server.path("error.log")],
                               capture_output=True, text=True, env=server._environment())
         said = shown("text socket", place).strip()
@@ -473,6 +476,7 @@ def _():
                wait_old=True)
     with from_foreign_page() as page:
         page.expect(type="connected")
+        own_room_alone(page)
     with ws.connect(dev, "/ws", origin=f"http://localhost:{dev.port}", token=jwt.mint(sub="u1")) as page:
         page.expect(type="connected")
     tap.is_(refused(ws.connect, dev, "/ws", origin="http://localhost:5174", token=jwt.mint(sub="u1")), 403, "a third origin")
