@@ -1,46 +1,37 @@
 #!/usr/bin/python3
-"""docs/monitoring.md: its configuration, alert rules and board, in a real Prometheus that scrapes a running server; and each
-rule on numbers that must fire it and that must not."""
+"""docs/monitoring.md: its configuration, alert rules and board, in a real Prometheus that scrapes a running server."""
+import grp
 import json
 import os
+import pwd
 import re
 import signal
+import stat
 import subprocess
 import sys
-import tempfile
 import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from rooms import ROOT, http, tap, wait_until                             # noqa: E402
 from rooms.approvals import LOCATIONS, OPTIONS, act, approvals_host, create, migrate, new_session    # noqa: E402
+from rooms.example import block, page, paste, replaced                    # noqa: E402
 from rooms.nginx import Nginx, free_port                                  # noqa: E402
 from rooms.page import open_page                                          # noqa: E402
 from rooms.postgres import Postgres                                       # noqa: E402
 from rooms.prometheus import Prometheus                                   # noqa: E402
 from rooms.redis import Redis                                             # noqa: E402
+from rooms.redis_process import info_fields                               # noqa: E402
 
-SECRET = "0123456789abcdef0123456789abcdef"
-
-
-def read(name):
-    with open(os.path.join(ROOT, "docs", name), encoding="utf-8") as file:
-        return file.read()
-
-
-PAGE = read("monitoring.md")
-RULES = read("monitoring/alerts.yml")
-BOARD = json.loads(read("monitoring/rooms.json"))
+PAGE = page("docs/monitoring.md")
+RULES = page("docs/monitoring/alerts.yml")
+BOARD = json.loads(page("docs/monitoring/rooms.json"))
 ALERTS = re.findall(r"^ +- alert: (\w+)$", RULES, re.M)
+WORDS = " ".join(PAGE.split())
+LEAST = int(re.search(r"a line of (\d+) bytes or more", WORDS)[1])
+USER, GROUP = pwd.getpwuid(os.geteuid())[0], grp.getgrgid(os.getegid())[0]
 
 
-def block(kind, *swaps):
-    """The one block of the page that is of this kind, with what belongs to a test's place in it."""
-    found = re.findall(rf"^```{re.escape(kind)}\n(.*?)^```", PAGE, re.M | re.S)
-    assert len(found) == 1, f"{len(found)} blocks of {kind} in docs/monitoring.md"
-    text = found[0]
-    for old, new in swaps:
-        assert text.count(old) == 1, f"{old} is in {text} {text.count(old)} times"
-        text = text.replace(old, new)
-    return text
+def shown(info, words):
+    return replaced(block(PAGE, info), words)
 
 
 def promtool(*arguments, text=None):
@@ -52,17 +43,33 @@ def promtool(*arguments, text=None):
 redis, pg = Redis(appendfsync=None), Postgres(options=OPTIONS)
 migrate(pg)
 sql = pg.session()
-server = approvals_host(pg, locations=LOCATIONS.replace("location = /status  { rooms_status; }", block("nginx here")),
+server = approvals_host(pg, locations=LOCATIONS.replace("location = /status  { rooms_status; }", block(PAGE, "nginx here")),
                         http=f"rooms_redis {redis.url};", name="with all")
-guarded = Nginx(block("nginx elsewhere", ("/etc/nginx/status.secret", "@DIR@/status")), files={"status": SECRET + "\n"},
-                name="with a secret")
-HERE, THERE, NOWHERE = (f"127.0.0.1:{port}" for port in (server.port, guarded.port, free_port()))
-prometheus = Prometheus(
-    "global: {scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 500ms}\n" + block(
-        "yaml prometheus.yml", ("/etc/prometheus/rooms.secret", "@DIR@/rooms.secret"),
-        ("/etc/prometheus/rooms-alerts.yml", "@DIR@/rooms-alerts.yml"),
-        ("scrape_interval: 15s", "scrape_interval: 500ms"), ("['127.0.0.1:8080']", f"['{HERE}', '{THERE}', '{NOWHERE}']")),
-    {"rooms.secret": SECRET + "\n", "rooms-alerts.yml": RULES})
+guarded = Nginx(shown("nginx elsewhere", {"/etc/nginx": "@DIR@"}), tls=True, start=False, name="with a secret")
+paste(shown("sh nginx", {"-o root -g root": f"-o {USER} -g {GROUP}", "/etc/nginx": guarded.dir}))
+guarded.start()
+SECRET = guarded.read("status.secret")
+HERE, THERE, NOWHERE = (f"127.0.0.1:{port}" for port in (server.port, guarded.tls_port, free_port()))
+
+
+def configured():
+    """Both of the page's configurations in one Prometheus, whose rules want one name of all jobs."""
+    quick = {"scrape_interval: 15s": "scrape_interval: 500ms", "/etc/prometheus/": "@DIR@/"}
+    here = shown("yaml here", {**quick, "['127.0.0.1:8080']": f"['{HERE}', '{NOWHERE}']"})
+    there = shown("yaml elsewhere", {**quick, "job_name: rooms": "job_name: elsewhere", "['ws.example.com']": f"['{THERE}']"})
+    jobs = [text.partition("rule_files:")[0].partition("scrape_configs:\n")[2] for text in (here, there)]
+    assert here.partition("rule_files:")[2] == there.partition("rule_files:")[2], "rule_files"
+    authority = re.search(r"`(tls_config: \{ca_file: …\})` beside `scheme`", WORDS)[1]
+    return ("global: {scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 500ms}\n"
+            f"scrape_configs:\n{jobs[0]}{jobs[1]}    {authority.replace('…', guarded.certificate)}\n"
+            "    relabel_configs: [{target_label: job, replacement: rooms}]\n"
+            f"rule_files:{here.partition('rule_files:')[2]}")
+
+
+prometheus = Prometheus(configured(), {"rooms-alerts.yml": RULES}, start=False)
+paste(f"cat {guarded.path('status.secret')} |" + shown("sh prometheus", {
+    "-o prometheus -g prometheus": f"-o {USER} -g {GROUP}", "/etc/prometheus": prometheus.dir}))
+prometheus.start()
 
 
 def metrics():
@@ -80,153 +87,6 @@ def busy():
     of = new_session(sql)
     act(server, create(server, of)["id"], "resolve", status="approved", resolvedBy="ann")
     create(server, of, timeout=0.02)
-
-
-# --- the rules by themselves
-
-HOST = 'job="rooms",instance="a"'
-
-
-def series(**values):
-    """{name or name{label="value"}: values in promtool's notation} of one host."""
-    return [{"series": name.replace("{", "{" + HOST + ",") if "{" in name else f"{name}{{{HOST}}}", "values": text}
-            for name, text in values.items()]
-
-
-def deaf(first, second):
-    return {'rooms_worker_deaf{pid="1"}': f"{first}x80", 'rooms_worker_deaf{pid="2"}': f"{second}x80",
-            "rooms_redis_workers_hearing": f"{2 - first - second}x80"}
-
-
-def asks(first, second):
-    return {'rooms_worker_refused{pid="1"}': first, 'rooms_worker_refused{pid="2"}': second}
-
-
-def late(ms, values="0+1x80"):
-    """Timeouts, one in 15 seconds, all told in this time."""
-    buckets = {'rooms_approval_lateness_milliseconds_bucket{le="%s"}' % bound: values if ms <= float(bound) else "0x80"
-               for bound in ("10", "25", "50", "100", "250", "500", "1000", "5000", "30000", "+Inf")}
-    return {**buckets, "rooms_approval_lateness_milliseconds_count": values}
-
-
-def closed(code, each):
-    return {'rooms_connections_closed_total{code="%d"}' % code: f"0+{each}x80"}
-
-
-def refused(reason, values):
-    return {'rooms_errors_total{reason="%s"}' % reason: values}
-
-
-def zone(part, used):
-    parts = {"rooms_zone_rooms_max": "100x80", "rooms_active": "1x80", "rooms_zone_rooms": "100x80"}
-    for name in ("ids", "users", "tallies", "slots"):
-        parts |= {f"rooms_zone_{name}": "1x80", f"rooms_zone_{name}_max": "100x80"}
-    return {**parts, part: f"{used}x80"}
-
-
-def ring(seconds, used):
-    return {"rooms_zone_ring_seconds": f"{seconds}x80", "rooms_zone_ring_used_bytes": f"{used}x80",
-            "rooms_zone_ring_size_bytes": "1000x80"}
-
-
-ONCE = "0x32 1x40"  # less than two minutes before the alerts are looked at
-
-# Each alert: numbers that fire it and no other, and what does not, as (numbers, what fires instead).
-CASES = {
-    "RoomsDown": ({"up": "0x80"}, [({"up": "1x80"}, None), ({"up": "1 0x3 1x80"}, None), ({"up": "1x8 _x80"}, "RoomsDown")]),
-    "RoomsWorkerDeaf": (deaf(1, 0), [(deaf(0, 0), None), (deaf(1, 1), "RoomsRedisDown")]),
-    "RoomsRedisDown": (deaf(1, 1), [(deaf(0, 0), None), ({"rooms_redis_workers_hearing": "2 0 2x80"}, None)]),
-    "RoomsRedisRefuses": (asks("1x80", "1x80"), [(asks("0x80", "0x80"), None), (asks("0x80", "1x80"), "RoomsRedisRefuses"),
-                                                 (asks("0x39 1x40", "0x80"), None)]),
-    "RoomsPostgresDown": ({"rooms_postgres_up": "0x80"}, [
-        ({"rooms_postgres_up": "1x80"}, None), ({"rooms_postgres_up": "1x37 0 1x40"}, None),
-        ({"rooms_postgres_up": "1 0 " * 40}, "RoomsPostgresDown"), ({"rooms_postgres_up": "1 1 0 " * 27}, "RoomsPostgresDown")]),
-    "RoomsPublishRefused": (refused("publish_unavailable", "0+1x80"), [
-        (refused("publish_unavailable", "9x80"), None), (refused("publish_unavailable", ONCE), None),
-        (refused("publish_bad", "0+9x80"), None)]),
-    "RoomsApprovalsRefused": (refused("approval_unavailable", "0+1x80"), [
-        (refused("approval_bad", "0+9x80"), None), (refused("approval_unavailable", ONCE), None)]),
-    "RoomsApprovalsLate": (late(3000), [(late(40), None), (late(400), None), (late(3000, ONCE), None),
-                                        (late(3000, "0x24 1+1x7 8x40"), None)]),
-    "RoomsOutboxLate": ({"rooms_outbox_oldest_milliseconds": "6000x80"},
-                        [({"rooms_outbox_oldest_milliseconds": "900x80"}, None)]),
-    "RoomsSlowConsumers": ({**closed(4101, 1), "rooms_connections": "100x80"}, [
-        ({**closed(4101, 1), "rooms_connections": "10000x80"}, None),
-        ({**closed(4102, 9), "rooms_connections": "100x80"}, None)]),
-    "RoomsGaps": ({"rooms_gaps_total": "0x30 3x60"}, [({"rooms_gaps_total": "3x80"}, None)]),
-    "RoomsZoneNearlyFull": (zone("rooms_active", 81), [(zone("rooms_active", 80), None), (zone("rooms_zone_rooms", 100), None)]),
-    "RoomsHistoryShort": (ring(30, 950), [(ring(30, 800), None), (ring(90, 1000), None)]),
-    "RoomsZoneRepaired": ({"rooms_zone_recoveries_total": "0x30 1x60"}, [({"rooms_zone_recoveries_total": "1x80"}, None)]),
-}
-
-
-def fires(numbers, alert):
-    """A group of promtool's: at the tenth minute this alert fires (None: no alert), and in the first moment none."""
-    def at(time_, names):
-        return {"expr": 'count by (alertname) (ALERTS{alertstate="firing"})', "eval_time": time_,
-                "exp_samples": [{"labels": '{alertname="%s"}' % name, "value": 1} for name in names]}
-    # A host that is not scraped is down, whatever else it shows.
-    return {"interval": "15s", "input_series": series(**{"up": "1x80", **numbers}),
-            "promql_expr_test": [at("0s", ()), at("10m", [alert] if alert else [])]}
-
-
-def judged(*groups):
-    with tempfile.TemporaryDirectory(prefix="rooms-alerts.") as place:
-        # JSON is YAML.
-        path = os.path.join(place, "test.yml")
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump({"rule_files": [f"{ROOT}/docs/monitoring/alerts.yml"], "evaluation_interval": "15s", "tests": groups}, file)
-        return promtool("test", "rules", path)
-
-
-@tap.case("promtool finds no fault in the rules; each alert has its section on the page, and its numbers below")
-def _():
-    done = promtool("check", "rules", os.path.join(ROOT, "docs/monitoring/alerts.yml"))
-    tap.is_(done.returncode, 0, done.stdout + done.stderr)
-    tap.is_(re.findall(r"^### (\w+)$", PAGE, re.M), ALERTS, "sections")
-    tap.is_(re.findall(r"runbook: docs/monitoring\.md#(\w+)", RULES), [name.lower() for name in ALERTS], "runbooks")
-    tap.is_(list(CASES), ALERTS, "numbers")
-
-
-@tap.case("each alert fires on its numbers, after its time and alone, and is silent on the others")
-def _():
-    done = judged(*(fires(*each) for alert, (numbers, silent) in CASES.items() for each in [(numbers, alert), *silent]))
-    tap.is_(done.returncode, 0, f"promtool: {done.stdout}{done.stderr}")
-
-
-@tap.case("promtool would see each of them silent where it must fire, and fire where it must not")
-def _():
-    done = judged(*(each for alert, (numbers, silent) in CASES.items()
-                    for each in (fires(numbers, None), fires(silent[0][0], alert))))
-    found = re.findall(r"exp: (.*)\n +got: (.*)", done.stdout + done.stderr)
-    one = '{alertname="%s"} 1E+00'
-    tap.is_(found, [each for alert in CASES for each in (("nil", one % alert), (one % alert, "nil"))], "what it finds wrong")
-
-
-@tap.case("RoomsDown says which host shows nothing, or that there is no target")
-def _():
-    groups = []
-    for values, labels, said in (("0x80", {"job": "rooms", "instance": "a"}, "a shows no status page"),
-                                 ("1x8 _x80", {"job": "rooms"}, "there is no target of the job rooms")):
-        wanted = {"exp_labels": {**labels, "severity": "critical"},
-                  "exp_annotations": {"summary": said, "runbook": "docs/monitoring.md#roomsdown"}}
-        groups.append({"interval": "15s", "input_series": series(up=values), "alert_rule_test": [
-            {"eval_time": "10m", "alertname": "RoomsDown", "exp_alerts": [wanted]}]})
-    done = judged(*groups)
-    tap.is_(done.returncode, 0, f"promtool: {done.stdout}{done.stderr}")
-
-
-@tap.case("RoomsZoneNearlyFull says which part it is")
-def _():
-    groups = []
-    for part in ("rooms_active", "rooms_zone_ids", "rooms_zone_users", "rooms_zone_tallies", "rooms_zone_slots"):
-        group = fires(zone(part, 90), "RoomsZoneNearlyFull")
-        wanted = {"labels": '{part="%s"}' % part.replace("active", "rooms").rpartition("_")[2], "value": 1}
-        group["promql_expr_test"].append({"expr": 'count by (part) (ALERTS{alertstate="firing"})', "eval_time": "10m",
-                                          "exp_samples": [wanted]})
-        groups.append(group)
-    done = judged(*groups)
-    tap.is_(done.returncode, 0, f"promtool: {done.stdout}{done.stderr}")
 
 
 # --- a running server
@@ -248,11 +108,30 @@ def _():
         named = set(re.findall(r"\brooms_\w+", " ".join(expressions)))
         tap.ok(len(named) > 10, f"{what}: {len(named)} names")
         tap.is_(sorted(named - there), [], f"what {what} names")
-    for worker in server.workers():
-        tap.is_(len(re.findall(rf'^rooms_\w+{{pid="{worker}"}}', metrics(), re.M)), 7, "series of a worker")
 
 
-@tap.case("Prometheus scrapes the server, and the one that wants the secret; RoomsDown waits for the one that is not there")
+@tap.case("each worker has as many series of its own as the page says, without Redis and with it")
+def _():
+    numbers = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+    said = tap.like(WORDS, r"Each worker has (\w+) series of its own, with Redis (\w+), with `pid` as their label").groups()
+    without = http.get(guarded, "/status?format=prometheus", headers={"Authorization": f"Bearer {SECRET.strip()}"}).text
+    for host, text, many in ((guarded, without, said[0]), (server, metrics(), said[1])):
+        for worker in host.workers():
+            tap.is_(len(re.findall(rf'^rooms_\w+{{pid="{worker}"}}', text, re.M)), numbers.index(many) + 1, f"series: {host.name}")
+
+
+@tap.case("the files of the secret, as the page makes them, are for their users alone; so short may it be, and not shorter")
+def _():
+    for path in (guarded.path("status.secret"), os.path.join(prometheus.dir, "rooms.secret")):
+        tap.is_(stat.S_IMODE(os.stat(path).st_mode), 0o600, path)
+        with open(path, encoding="utf-8") as file:
+            tap.is_(file.read(), SECRET, path)
+    for length, code in ((LEAST, 0), (LEAST - 1, 1)):
+        guarded.write("short", "s3cret-0f-a-host/watched"[:length] + "\n")
+        tap.is_(guarded.test_config(locations="location = /status { rooms_status secret=@DIR@/short; }")[0], code, f"{length} bytes")
+
+
+@tap.case("Prometheus scrapes the server, and by TLS the one that wants the secret; RoomsDown waits for the one that is not there")
 def _():
     wait_until(lambda: len(prometheus.query("up")) == 3, "three targets")
     busy()
@@ -275,20 +154,46 @@ def _():
     tap.is_({rule["name"] for rule in found if rule["state"] != "inactive"}, {"RoomsDown"})
 
 
-@tap.case("a worker that hears nothing is deaf to Prometheus, too; ended with SIGQUIT, as the page says, it is replaced",
-          kills_workers=True)
+@tap.case("a worker that is stopped is deaf to Prometheus, too, and is in the state that the page says; SIGQUIT, when it goes on, "
+          "replaces it", kills_workers=True)
 def _():
+    state, wanted = tap.like(WORDS, r"`(ps -o stat,wchan:32 -p PID)` says which: (\w) is stopped \(SIGCONT\)").groups()
     victim, other = server.workers()
     os.kill(victim, signal.SIGSTOP)
+    os.kill(victim, signal.SIGQUIT)
     try:
         found = wait_until(lambda: prometheus.query('ALERTS{alertname="RoomsWorkerDeaf"}'), "the worker to be deaf")
         tap.is_([labels["pid"] for labels, _ in found], [str(victim)])
         tap.is_(prometheus.query('ALERTS{alertname="RoomsRedisDown"}'), [])
+        tap.is_(paste(state.replace("PID", str(victim))).splitlines()[1][0], wanted, "state")
+        tap.in_(victim, server.processes(), "it does not heed SIGQUIT")
     finally:
         os.kill(victim, signal.SIGCONT)
-    os.kill(victim, signal.SIGQUIT)
     wait_until(lambda: victim not in server.workers() and len(server.workers()) == 2, "another worker")
     tap.in_(other, server.workers())
+
+
+@tap.case("a worker for which Redis has no place among its clients is deaf; at Debian's level of the error log lines of its pid say "
+          "why, and it comes back by itself")
+def _():
+    workers = server.workers()
+    since = len(server.log())
+    with redis.client() as admin:
+        def hearing():
+            return re.findall(r"^id=(\d+) ", admin("CLIENT", "LIST", "TYPE", "pubsub"), re.M)
+        wait_until(lambda: len(hearing()) == 2, "a connection that hears for each worker")
+        admin("CONFIG", "SET", "maxclients", info_fields(admin("INFO", "clients"))["connected_clients"] - 1)
+        admin("CLIENT", "KILL", "ID", hearing()[0])
+        try:
+            found = wait_until(lambda: prometheus.query('ALERTS{alertname="RoomsWorkerDeaf"}'), "a worker to be deaf")
+            tap.is_(len(found), 1, "one of two")
+            victim = found[0][0]["pid"]
+            tap.like(server.log()[since:], rf"\[error\] {victim}#\d+: rooms: redis \S+ subscriptions lost: ")
+            tap.like(server.log()[since:], rf"\[error\] {victim}#\d+: rooms: redis .* max number of clients reached")
+        finally:
+            admin("CONFIG", "SET", "maxclients", 10000)
+    wait_until(lambda: http.status(server)["redis"]["hearing"] == 2, "both to hear")
+    tap.is_(server.workers(), workers, "nobody was ended")
 
 
 # --- the board

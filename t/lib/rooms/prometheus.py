@@ -15,14 +15,19 @@ PROGRAM = "/usr/bin/prometheus"
 
 
 class Prometheus:
-    """Started at construction. config: the text of prometheus.yml; files: {name: text} beside it. @DIR@ in both is where."""
+    """Started at construction, or by start(). config: the text of prometheus.yml; files: {name: text} beside it. @DIR@ in both
+    is where."""
 
-    def __init__(self, config, files=()):
+    def __init__(self, config, files=(), start=True):
         self.dir = tempfile.mkdtemp(prefix="rooms-prometheus-")
         self.port = started.port()
         for name, text in {**dict(files), "prometheus.yml": config}.items():
             with open(os.path.join(self.dir, name), "w", encoding="utf-8") as file:
                 file.write(text.replace("@DIR@", self.dir))
+        if start:
+            self.start()
+
+    def start(self):
         with open(os.path.join(self.dir, "log"), "ab") as output:
             self.process = subprocess.Popen(
                 [PROGRAM, f"--config.file={self.dir}/prometheus.yml", f"--storage.tsdb.path={self.dir}/data",
