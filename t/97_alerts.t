@@ -316,7 +316,7 @@ def series(host, numbers, until):
 
 
 def group(cases):
-    """[(host, numbers, {alert: (from, to)})]. At each evaluation these fire with the page's severity, and no other on any host."""
+    """[(host, numbers, {alert: (from, to)})]. At each evaluation these fire with the page's severity, and no other anywhere."""
     until = max([2400, *(end + 600 for _, _, fires in cases for _, end in fires.values())])
 
     def firing(at):
