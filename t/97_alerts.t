@@ -242,6 +242,12 @@ def late_cases(begin, percent, second, minutes, of, last):
     yield "a busy host that recovers", timeouts(*((at, 100, 31000) for at in worse),
                                                 *((at, 110, 5) for at in range(615, 2400, STEP))), (
         fires(busy)[0], worse[-left] + last * 60 - STEP)
+    # Late in those minutes, and then only almost; almost late for long, and late in one minute.
+    almost = [(at, 10, bound) for at, _ in always(begin=615)]
+    three = [first + 60 * n for n in range(minutes)]
+    yield "then only almost", timeouts(*((at, 1, 31000) for at in three), *almost), (
+        fires(three)[0], next(at for n, (at, _, _) in enumerate(almost, 1) if minutes / (minutes + n * 10) < percent / 100))
+    yield "almost, and once late", timeouts(*almost, (900, 5000, 31000)), None
     long_ago = [first, first + 60, first + of * 60]
     yield "the first is about to be too long ago", timeouts(*((at, 1, 31000) for at in long_ago)), (
         whole_minute(long_ago[-1]), whole_minute(long_ago[-1]) + STEP)

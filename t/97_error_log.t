@@ -50,7 +50,7 @@ def _():
     wait_until(lambda: not workers("rooms_worker_deaf"), "both to hear")
 
 
-@tap.case("who is refused by Redis and then has none is deaf, and refused no more; of Redis, Postgres and the outbox the log says "
+@tap.case("who is refused by Redis and then has none is deaf, and not refused; of Redis, Postgres and the outbox the log says "
           "at Debian's level what the page says")
 def _():
     since = len(server.log())
