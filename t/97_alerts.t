@@ -29,7 +29,8 @@ SECONDS = {"ms": 0.001, "second": 1, "minute": 60, "hour": 3600, "day": 86400, "
 WORDS = {"a": 1, "an": 1, **{word: n for n, word in enumerate("one two three four five six seven eight nine ten".split(), 1)}}
 PARTS = {"half": 50, "third": 33, "quarter": 25, "fifth": 20, "tenth": 10}
 QUANTITY = re.compile(
-    rf"\b(?P<half>half )?(?P<number>[\d.]+|{'|'.join(WORDS)}) (?:\w+ )??(?P<unit>{'|'.join(SECONDS)}|%|percent)(?:s\b|\b|(?<=%))"
+    rf"\b(?P<half>half )?(?P<number>\d+(?:\.\d+)?|{'|'.join(WORDS)}) (?:\w+ )??"
+    rf"(?P<unit>{'|'.join(SECONDS)}|%|percent)(?:s\b|\b|(?<=%))"
     rf"|\b(?:a|one) (?P<part>{'|'.join(PARTS)})\b")
 
 

@@ -144,6 +144,10 @@ def _():
     wanted = {HERE: 1, THERE: 1, NOWHERE: 0}
     wait_until(lambda: {labels["instance"]: value for labels, value in prometheus.query("up")} == wanted, "what is up")
     tap.is_(http.get(guarded, "/status").status, 401, "without the secret")
+    for secret, up in (("x" * LEAST, 0), (SECRET, 1)):
+        with open(os.path.join(prometheus.dir, "rooms.secret"), "w", encoding="utf-8") as file:
+            file.write(secret)
+        wait_until(lambda: prometheus.query(f'up{{instance="{THERE}"}}')[0][1] == up, f"up to be {up} with {secret!r}")
     wait_until(lambda: firing("RoomsDown") == [NOWHERE], "RoomsDown to be pending")
 
 
