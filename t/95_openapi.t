@@ -1,18 +1,21 @@
 #!/usr/bin/python3
 """docs/openapi.yaml beside the running server: every operation, with every answer that the document has, good and bad, is
-asked for over HTTP, and public validators judge the document and each exchange by it."""
+asked for over HTTP, on both sides of every bound that the document says, and public validators judge the document and each
+exchange by it."""
 import json
 import os
+import re
 import sys
 import time
+from urllib.parse import quote
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from rooms import ASAN, http, jwt, tap, wait_until                              # noqa: E402
+from rooms import ASAN, ROOT, http, jwt, tap, wait_until                              # noqa: E402
 from rooms.approvals import LOCATIONS, OPTIONS, approvals_host, migrate, new_session    # noqa: E402
 from rooms.nginx import Nginx, free_port                                  # noqa: E402
 from rooms.page import open_page                                          # noqa: E402
 from rooms.postgres import Postgres                                       # noqa: E402
 from rooms.redis import Redis                                             # noqa: E402
-from rooms.spec import Exchanges, judge                                   # noqa: E402
+from rooms.spec import Exchanges, bounds, judge                           # noqa: E402
 
 SECRET = "0123456789abcdef0123456789abcdef"
 BACKENDS = LOCATIONS + """
@@ -21,17 +24,54 @@ BACKENDS = LOCATIONS + """
     location /guarded/publish   { rooms_publish secret=@DIR@/api; }
     location /guarded/approvals { rooms_approvals_api secret=@DIR@/api; }
     location /guarded/status    { rooms_status secret=@DIR@/api; }
+    location /tiny/status       { rooms_status; client_max_body_size 1k; }
     location /few/publish       { limit_req zone=few; limit_req_status 429; rooms_publish; }
+    location /few/approvals     { limit_req zone=few; limit_req_status 429; rooms_approvals_api; }
+    location /few/status        { limit_req zone=few; limit_req_status 429; rooms_status; }
     location /none/publish      { limit_req zone=few; rooms_publish; }
+    location /none/approvals    { limit_req zone=few; rooms_approvals_api; }
+    location /none/status       { limit_req zone=few; rooms_status; }
 """
 FEW = "limit_req_zone $server_name zone=few:32k rate=1r/m;"
+
+ASKED = {"sessionId": "s", "action": "x"}
+WANTED = {"status": "approved"}
+
+
+def body_of(path):
+    return f"/paths/{path.replace('/', '~1')}/post/requestBody/content/application~1json/schema"
+
+
+def event(room, **more):
+    return {"room": room, "type": "x", **more}
+
+
+# What is good, each field of a body in one of them: the bounds are around it.
+GOOD = {
+    ("publish", body_of("/publish")): [
+        event("session:a"), {"rooms": ["session:a"], "type": "x"}, event("session:b", data={}), event("session:c", id="i"),
+        event("session:d", key="k"), [event("session:a")]],
+    ("create", body_of("/approvals")): [
+        ASKED, *({**ASKED, name: value} for name, value in (
+            ("context", {}), ("tenantId", "t"), ("timeout", 1), ("expiresAt", 1), ("id", "i")))],
+    ("resolve", body_of("/approvals/{id}/resolve")): [WANTED, {**WANTED, "resolvedBy": "x"}],
+    ("extend", body_of("/approvals/{id}/extend")): [{"by": 1}],
+    ("cancel", body_of("/approvals/{id}/cancel")): [{"resolvedBy": "x"}],
+    ("Idempotency-Key", "/paths/~1publish/post/parameters/0/schema"): ["k"],
+    **{(name, f"/components/parameters/{name}/schema"): [value] for name, value in (
+        ("sessionId", "s"), ("tenantId", "t"), ("after", "a"), ("status", "pending"), ("limit", 1), ("format", "json"),
+        ("id", "i"))},
+}
+document, probes = bounds("openapi.yaml", GOOD)
+schemas, parameters = document["components"]["schemas"], document["components"]["parameters"]
 
 redis, pg = Redis(appendfsync=None), Postgres(options=OPTIONS)
 migrate(pg)
 sql = pg.session()
-database = approvals_host(pg, "rooms_approvals postgres warn=off;", http=f"rooms_zone small:1m; {FEW}", locations=BACKENDS,
-                          files={"api": SECRET}, name="with Postgres")
-shared = Nginx(BACKENDS, http=f"rooms_redis {redis.url}; rooms_approvals redis; {FEW}", name="with Redis",
+sql("insert into hitl_sessions (id) values ('s')")
+database = approvals_host(pg, "rooms_approvals postgres warn=off max=366d;", http=f"rooms_zone small:1m; {FEW}",
+                          locations=BACKENDS, files={"api": SECRET}, name="with Postgres")
+shared = Nginx(BACKENDS, http=f"rooms_redis {redis.url}; rooms_approvals redis max=366d; {FEW}", name="with Redis",
                files={"secret": jwt.SECRET, "api": SECRET})
 lonely = Nginx(BACKENDS, http=f"rooms_redis redis://127.0.0.1:{free_port()}; rooms_approvals redis; {FEW}",
                name="without its Redis", files={"secret": jwt.SECRET, "api": SECRET})
@@ -51,10 +91,6 @@ def fresh(kind="session"):
 
 def new_id():
     return fresh().replace(":", "-")
-
-
-def event(room, **more):
-    return {"room": room, "type": "x", **more}
 
 
 def code_of(answer):
@@ -82,6 +118,13 @@ def published(server):
     publish(server, "as curl -d does", event(a), 200, headers={"Content-Type": "application/x-www-form-urlencoded"})
     publish(server, "without a type", event(a), 200, headers={"Content-Type": None})
     publish(server, "with a charset", event(a), 200, headers={"Content-Type": "application/json; charset=utf-8"})
+    publish(server, "not encoded", event(a), 200, headers={"Content-Encoding": "Identity"})
+    publish(server, "several objects", lines, 200)
+    publish(server, "one line", json.dumps(event(a)), 200, headers={"Content-Type": "application/x-ndjson"})
+    publish(server, "an array for lines", [event(a)], 200, headers={"Content-Type": "application/x-ndjson"})
+    publish(server, "a member twice, deep inside", '{"room":"%s","type":"x","data":{"a":{"b":1,"b":2}}}' % a, 200)
+    for name in schemas["Publication"]["properties"]["type"]["x-own"]:
+        publish(server, "a name of the server's own", {**event(a), "type": name}, 200)
 
 
 def refused(server):
@@ -100,10 +143,15 @@ def refused(server):
             ("a room too long", event("session:" + "x" * 201), "bad_room")):
         tap.is_(code_of(publish(server, name, body, 400, meant="wrong")), code, name)
     tap.is_(code_of(publish(server, "a field twice", '{"room":"%s","room":"%s","type":"x"}' % (a, a), 400)), "bad_json")
+    one = json.dumps(event(a))
+    publish(server, "no white space between two", one + one, 400, meant="wrong")
+    publish(server, "arrays of lines", f"[{one}] [{one}]", 400, headers={"Content-Type": "application/x-ndjson"}, meant="wrong")
+    publish(server, "a member twice in data", '{"room":"%s","type":"x","data":{"b":1,"b":2}}' % a, 400)
     publish(server, "key and header differ", event(a, key="k1"), 400, headers={"Idempotency-Key": "k2"})
     publish(server, "an empty header", event(a), 400, headers={"Idempotency-Key": ""}, meant="wrong")
     publish(server, "a batch with a bad one", [event(a), {"type": "x"}, {"rooms": [a, b], "type": "x"}], 400, meant="wrong")
     publish(server, "10,001", [event(a)] * 10001, 400, meant="wrong")
+    publish(server, "10,001 objects", one + f"\n{one}" * 10000, 400, meant="wrong")
     for at, expect, headers in (("/guarded", 401, {}), ("/guarded", 401, {"Authorization": "Bearer x"}),
                                 ("", 403, {"Origin": "http://x"})):
         publish(server, "who may not", event(a), expect, at=at, headers=headers)
@@ -132,14 +180,31 @@ def _():
     publish(database, "one too large in a batch", [event(fresh()), large], 413)
     publish(lonely, "no broker", event(fresh()), 503)
     publish(lonely, "no broker for a batch", [event(fresh()), {"rooms": [fresh(), fresh()], "type": "x"}], 503)
-    publish(database, "the first of two", event(fresh()), 200, at="/few")
-    publish(database, "the second of two", event(fresh()), 429, at="/few")
-    publish(database, "the third", event(fresh()), 503, at="/none")
+    publish(database, "the first", event(fresh()), 200, at="/few")
+    for at, expect in (("/few", 429), ("/none", 503)):
+        for path, item in document["paths"].items():
+            for method in {"get", "head", "post"} & set(item):
+                ask("one too many", database, method.upper(), path.replace("{id}", "a"), expect, at=at)
+
+
+@tap.case("other methods: 405, or 401 and 403 before it where the document says so; TRACE and what nginx takes for no request")
+def _():
+    for path, item in document["paths"].items():
+        path = path.replace("{id}", "a")
+        first = "x-access-first" in item
+        for method in ("PUT", "DELETE", "PATCH", "OPTIONS", "LINK"):
+            ask("another method", database, method, path, 405)
+            ask("without the secret", database, method, path, 401 if first else 405, at="/guarded", meant="stranger")
+            ask("from a browser", database, method, path, 403 if first else 405, headers={"Origin": "http://x"}, meant="stranger")
+            ask("with the secret", database, method, path, 405, at="/guarded", headers=BEARER)
+        ask("TRACE", database, "TRACE", path, 405)
+    for method, path, body, expect in (("GET", "/tiny/status", "x" * 2000, 413), ("GET", "/approvals/%00", "", 400)):
+        answer = http.request(database, method, path, body=body)
+        tap.is_([answer.status, answer.get("Content-Type")], [expect, "text/html"], path)
 
 
 # --- approvals
 
-ASKED = {"sessionId": "s", "action": "x"}
 WRONG = (
     ("no sessionId", {"action": "x"}), ("a number for a sessionId", {**ASKED, "sessionId": 1}), ("no action", {"sessionId": "s"}),
     ("an empty action", {"sessionId": "s", "action": ""}), ("an action of two lines", {"sessionId": "s", "action": "a\nb"}),
@@ -156,9 +221,9 @@ def session_of(server, tenant="t1"):
     return new_session(sql, tenant) if server is database else fresh().partition(":")[2]
 
 
-def create(server, name, expect=201, *, session=None, **fields):
-    return ask(f"create, {name}", server, "POST", "/approvals", expect,
-               body={"sessionId": session or session_of(server), "action": "deploy", **fields})
+def create(server, name, expect=201, *, session=None, body=None, headers=(), meant=None, **fields):
+    body = body or {"sessionId": session or session_of(server), "action": "deploy", **fields}
+    return ask(f"create, {name}", server, "POST", "/approvals", expect, body=body, headers=headers, meant=meant)
 
 
 def act(server, id_, verb, expect, body, **options):
@@ -186,7 +251,10 @@ def created(server):
         tap.is_(code_of(ask(f"create, {name}", server, "POST", "/approvals", 400, body=body, meant="wrong")), "bad_field", name)
     ask("create, no JSON", server, "POST", "/approvals", 400, body="x", meant="wrong")
     create(server, "a deadline that has been", 400, session=of, expiresAt=1000)
-    create(server, "a deadline beyond max=", 400, session=of, timeout="25h")
+    create(server, "a deadline beyond max=", 400, session=of, expiresAt=int((time.time() + 367 * 86400) * 1000))
+    create(server, "not encoded", session=of, headers={"Content-Encoding": "identity"})
+    ask("create, two", server, "POST", "/approvals", 400, body=json.dumps(ASKED) * 2, meant="wrong")
+    create(server, "a member twice in the body", 400, body='{"sessionId":"%s","action":"x","action":"y"}' % of)
     guarded(server, "create", "POST", "/approvals", {"sessionId": of, "action": "x"})
     ask("create", server, "POST", "/approvals", 413, body={"sessionId": of, "action": "x", "context": "x" * 2000}, at="/tiny")
     ask("create", server, "POST", "/approvals", 415, body="{}", headers={"Content-Type": "application/x-ndjson"}, meant="wrong")
@@ -242,7 +310,7 @@ def changed(server):
                          ("cancel", ({"status": "cancelled"}, [], {"resolvedBy": ""}))):
         for body in bodies:
             ask(verb, server, "POST", f"/approvals/{other}/{verb}", 400, body=body, meant="wrong")
-    act(server, other, "extend", 400, {"by": "24h"})
+    act(server, other, "extend", 400, {"by": "366d"})
     for by in (30, 0.5, "1h 30m"):
         act(server, other, "extend", 200, {"by": by})
     act(server, other, "cancel", 200, {"resolvedBy": "ann"})
@@ -264,6 +332,10 @@ def _():
     of = session_of(database)
     create(database, "a context too large", 413, session=of, context="x" * 600000)
     create(database, "nobody's session", 404, session="nobody")
+    for session in ("a b", "a/b", "é", "🙂"):
+        sql(f"insert into hitl_sessions (id) values ('{session}')")
+        create(database, "a session that cannot be a room", session=session)
+        create(shared, "a session that cannot be a room", 404, session=session)
     create(database, "another tenant's session", 404, session=of, tenantId="t2")
     id_ = create(database, "for ever", session=of).json["id"]
     sql(f"update hitl_approvals set expires_at = 'infinity' where id = '{id_}'")
@@ -286,6 +358,145 @@ def _():
         ask("without the store", lonely, method, "/approvals" + path, 503, body=body)
 
 
+# --- bounds
+
+# What the store answers to what the API has taken.
+STORE = ("expiresAt is in the past", "the deadline would be further away", "after: there is no approval",
+         "there is no approval with this id", "sessionId: there is no such session")
+
+
+def taken(answer):
+    return answer.status < 300 or answer.json["error"]["message"].startswith(STORE)
+
+
+def each_of(name):
+    """value, valid, meant, and what to call it."""
+    found = [(each["value"], each["valid"], None if each["valid"] else "wrong",
+              f"{name}{each['place']}: {json.dumps(each['value'])[:100]}") for each in probes if each["name"] == name]
+    tap.is_({valid for _, valid, _, _ in found}, {True, False}, "sides of the bounds")
+    return found
+
+
+def at_bounds(server):
+    for value, valid, meant, what in each_of("create"):
+        if valid and server is database:
+            session = value["sessionId"].replace("'", "''")
+            sql(f"insert into hitl_sessions (id) values ('{session}') on conflict do nothing")
+        tap.is_(taken(create(server, what, None, body=json.dumps(value), meant=meant)), valid, what)
+    for verb in ("resolve", "extend", "cancel"):
+        for value, valid, meant, what in each_of(verb):
+            id_ = create(server, what).json["id"] if valid else "nobody"
+            tap.is_(taken(act(server, id_, verb, None, json.dumps(value), meant=meant)), valid, what)
+    for name in ("sessionId", "tenantId", "after", "status", "limit"):
+        for value, valid, meant, what in each_of(name):
+            if isinstance(value, str) or (name == "limit" and isinstance(value, (int, float))):
+                query = f"{name}={quote(str(value), safe='')}" + ("" if name in ("sessionId", "tenantId") else "&sessionId=s")
+                tap.is_(taken(ask(what, server, "GET", f"/approvals?{query}", None, meant=meant)), valid, what)
+    for value, valid, meant, what in each_of("id"):
+        # These make another path, or none.
+        if isinstance(value, str) and value and "\0" not in value:
+            for method, verb, body in (("GET", "", None), ("POST", "/resolve", WANTED)):
+                answer = ask(what, server, method, f"/approvals/{quote(value, safe='')}{verb}", None, body=body, meant=meant)
+                tap.is_(taken(answer), valid, what)
+
+
+for name, server in STORES:
+    tap.add(f"approvals, on both sides of every bound, with {name}", at_bounds, server)
+
+
+@tap.case("publications and the status page, on both sides of every bound")
+def _():
+    for value, valid, meant, what in each_of("publish"):
+        tap.is_(publish(shared, what, json.dumps(value), None, meant=meant).status, 200 if valid else 400, what)
+    for value, valid, meant, what in each_of("Idempotency-Key"):
+        if isinstance(value, str):
+            answer = publish(shared, what, event(fresh()), None, headers={"Idempotency-Key": value}, meant=meant)
+            tap.is_(answer.status, 200 if valid else 400, what)
+    for value, valid, meant, what in each_of("format"):
+        if isinstance(value, str):
+            ask(what, shared, "GET", f"/status?format={value}", 200 if valid else 400, meant=meant)
+
+
+@tap.case("lengths are octets")
+def _():
+    for field in ("type", "id", "key"):
+        half = "é" * (schemas["Publication"]["properties"][field]["maxLength"] // 2)
+        publish(shared, field, event(fresh(), **{field: half}), 200)
+        publish(shared, field, event(fresh(), **{field: half + "é"}), 400)
+    half = "é" * (schemas["Text"]["maxLength"] // 2)
+    create(shared, "an action", action=half)
+    create(shared, "an action too long", 400, action=half + "é")
+
+
+def of_times(server):
+    longest = schemas["Duration"]["oneOf"][0]["maximum"]
+    for time_ in ("15m", "1h30m", "1h 30m", "1m  1s", "1w1d1h1m1s1ms", "5", "5 ", "5 3ms", "53ms", "0h1m", "007m", f"{longest}",
+                  f"{longest - 60}s 1000ms"):
+        create(server, time_, timeout=time_)
+    for time_ in ("15 m", "1m1m", "1m 1h", "1s1m", "1ms1s", "5 3", " 5", "", "0", "0m 0s", "1.5m", "1M", "1y", "m", "-1m",
+                  "1m,1s", "5\n"):
+        create(server, time_, 400, timeout=time_, meant="wrong")
+    # No pattern can say so.
+    for time_ in (f"{longest + 1}", f"{longest}s 1ms", "99999999999999999999999"):
+        create(server, time_, 400, timeout=time_)
+
+
+for name, server in STORES:
+    tap.add(f"times, with {name}", of_times, server)
+
+
+@tap.case("what a list has at most, and what it has unless it is asked for another number; what is there twice")
+def _():
+    limit = parameters["limit"]["schema"]
+    sql(f"""insert into hitl_sessions (id) values ('long');
+            insert into hitl_approvals (id, session_id, action) select 'long' || n, 'long', 'x'
+            from generate_series(1, {max(limit["maximum"], limit["default"]) + 1}) n""")
+    for more, count in (("", limit["default"]), (f"&limit={limit['maximum']}", limit["maximum"])):
+        got = ask("a long list", database, "GET", f"/approvals?sessionId=long{more}", 200).json
+        tap.is_([len(got["approvals"]), got["next"] is None], [count, False], f"approvals{more}")
+    tap.is_(schemas["ApprovalList"]["properties"]["approvals"]["maxItems"], limit["maximum"], "the longest list")
+    for twice, count in (("limit=1&limit=2", 2), ("limit=2&status=rejected&status=pending", 2)):
+        tap.is_(len(http.get(database, f"/approvals?sessionId=long&{twice}").json["approvals"]), count, twice)
+    tap.is_(http.get(database, "/status?format=xml&format=json&other=1").status, 200, "the last `format`")
+
+
+def contexts(server):
+    of = session_of(server)
+
+    def context(text, expect=201):
+        return create(server, text[:40], expect, body='{"sessionId":"%s","action":"x","context":%s}' % (of, text)).text
+
+    deepest = int(re.search(r"\*\*JSON\*\* is at most (\d+) deep", document["info"]["description"])[1])
+    for depth, expect in ((deepest - 1, 201), (deepest, 400)):
+        context("[" * depth + "]" * depth, expect)
+        data = "[" * (depth - 1) + "]" * (depth - 1)
+        for text in ('{"room":"session:1","type":"x","data":{"a":%s}}', '[{"room":"session:1","type":"x","data":{"a":%s}}]'):
+            publish(server, "deep", text % data, 200 if expect == 201 else 400)
+    too_large = document["paths"]["/approvals"]["post"]["responses"]["413"]["description"]
+    largest = 1024 * int(re.search(r"A context of more than (\d+) KiB", too_large)[1])
+    context('"%s"' % ("x" * (largest - 2)))
+    context('"%s"' % ("x" * (largest - 1)), 413)
+    for text, kept in (('{"a":1,"a":2}', '{"a": 2}'), ('{"b":1,"a":2}', '{"a": 2, "b": 1}'), ("1.50", "1.50"), ("-0", "0"),
+                       ("1e3", "1000"), ("1e400", "1" + "0" * 400), ("[ 1 ,2]", "[1, 2]")):
+        tap.like(context(text), '"context" ?: ?' + re.escape(kept if server is database else text) + " ?,")
+    for text in (r'"\u0000"', "1e200000"):
+        context(text, 400 if server is database else 201)
+    for text in ("1.0", "1e12"):
+        create(server, "an instant", 400, body='{"sessionId":"%s","action":"x","expiresAt":%s}' % (of, text))
+
+
+for name, server in STORES:
+    tap.add(f"how a context is kept, and how large and deep it may be, with {name}", contexts, server)
+
+
+@tap.case("the bounds of answers that are too large for a test are those of docs/status.md")
+def _():
+    with open(os.path.join(ROOT, "docs/status.md"), encoding="utf-8") as file:
+        words = file.read()
+    rooms = schemas["RoomCounts"]["properties"]["list"]["maxItems"]
+    tap.like(words, rf"rooms\.list.*at most {rooms:,} ")
+
+
 # --- the status page
 
 @tap.case("the status page in all its forms, of hosts with Postgres, with Redis, and with a Redis that is away")
@@ -294,7 +505,7 @@ def _():
     wait_until(lambda: http.get(lonely, "/status?health").status == 503, "its workers to be deaf")
     for server in (database, shared, lonely):
         for method in ("GET", "HEAD"):
-            for query in ("", "?rooms", "?rooms=1", "?format=json", "?format=prometheus"):
+            for query in ("", "?rooms", "?rooms=1", "?format=json", "?format=prometheus", "?format="):
                 ask("status", server, method, "/status" + query, 200)
             ask("health", server, method, "/status?health", 503 if server is lonely else 200)
             ask("status", server, method, "/status?format=xml", 400, meant="wrong")
@@ -339,6 +550,23 @@ FALSE = {
     "`rooms` takes 2,000": [("/components/schemas/Publication/properties/rooms/maxItems", 2000)],
     "a publication may have other fields": [("/components/schemas/Publication/additionalProperties", True)],
     "an approval needs a tenant": [("/components/schemas/NewApproval/required", ["sessionId", "action", "tenantId"])],
+    "a `type` has 100": [("/components/schemas/Publication/properties/type/maxLength", 100)],
+    "`rooms` takes 900": [("/components/schemas/Publication/properties/rooms/maxItems", 900)],
+    "a batch has 100": [("/components/schemas/PublishBatch/maxItems", 100)],
+    "a room's kind has 16": [("/components/schemas/Room/pattern", "^[a-z][a-z0-9_-]{0,15}:[A-Za-z0-9_.:@~-]{1,200}$")],
+    "a room's id has 50": [("/components/schemas/Room/pattern", "^[a-z][a-z0-9_-]{0,31}:[A-Za-z0-9_.:@~-]{1,50}$")],
+    "a list has 500": [("/components/parameters/limit/schema/maximum", 500)],
+    "an hour is the longest": [("/components/schemas/Duration/oneOf/0/maximum", 3600)],
+    "a millisecond is the shortest": [("/components/schemas/Duration/oneOf/0/minimum", 0.001)],
+    "a space stands before a unit": [("/components/schemas/Duration/oneOf/1/pattern", "^([0-9]+ *(w|d|h|m|s|ms)? *)+$")],
+    "an id has a space": [("/components/schemas/NewApproval/properties/id/pattern", "^[A-Za-z0-9_.:@~ -]{1,200}$")],
+    "an id has 900": [("/components/schemas/NewApproval/properties/id/pattern", "^[A-Za-z0-9_.:@~-]{1,900}$")],
+    "an Idempotency-Key has 900": [("/paths/~1publish/post/parameters/0/schema/maxLength", 900)],
+    "lines are no batch": [("/paths/~1publish/post/requestBody/content/application~1json/x-several", None)],
+    "a wrong method goes before a wrong secret": [("/paths/~1approvals/x-access-first", None)],
+    "a wrong secret goes before a wrong method": [("/paths/~1publish/x-access-first", True)],
+    "nginx' page has Retry-After": [("/components/headers/RetryAfter/x-not-with", None),
+                                    ("/components/headers/RetryAfter/required", True)],
     "approvals can be put": [("/paths/~1approvals/put", {"responses": {"200": {"description": "no"}}})],
 }
 _verdict = None

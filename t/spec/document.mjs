@@ -19,15 +19,24 @@ export class Document {
   /** changes: [[pointer, value]] made to what the file says; null: the part is taken away. */
   constructor(path, Ajv, changes = []) {
     this.root = parseYaml(readFileSync(path, 'utf8'))
+    this.found = new Map() // by pointer
+    this.validators = new Map()
+    this.notes = changes.length === 0 // what a false document shows is of no interest
     for (const [pointer, value] of changes) this.#change(pointer, value)
+    this.found.clear()
     this.ajv = new Ajv({ strict: true, allowUnionTypes: true, strictTypes: false, strictRequired: false, allErrors: false })
     this.ajv.addFormat('int64', { type: 'number', validate: Number.isInteger })
-    this.ajv.addVocabulary(Object.keys(this.root)) // Ajv takes the whole document for a schema that holds others
+    this.ajv.addVocabulary(['x-own', ...Object.keys(this.root)]) // Ajv takes the whole document for a schema that holds others
     this.ajv.addSchema(this.root, 'document')
     this.seen = new Set()
   }
 
   at(pointer) {
+    if (!this.found.has(pointer)) this.found.set(pointer, this.#find(pointer))
+    return this.found.get(pointer)
+  }
+
+  #find(pointer) {
     return pointer
       .split('/')
       .slice(1)
@@ -59,14 +68,16 @@ export class Document {
     if (!validate(value)) {
       return validate.errors.map((e) => `${e.instancePath || 'it'} ${e.message} ${JSON.stringify(e.params)}`).join('; ')
     }
-    this.#note(pointer, value)
+    if (this.notes) this.#note(pointer, value)
     return undefined
   }
 
   #validator(pointer) {
+    if (this.validators.has(pointer)) return this.validators.get(pointer)
     const fragment = pointer.split('/').map(encodeURIComponent).join('/')
     const validate = this.ajv.getSchema(`document#${fragment}`)
     if (validate === undefined) throw new Error(`no schema at ${pointer}`)
+    this.validators.set(pointer, validate)
     return validate
   }
 

@@ -1,5 +1,7 @@
 // Judges exchanges by docs/openapi.yaml. One JSON object on stdin: {document, exchanges, changes: [[[pointer, value]]]};
-// an exchange is {name, meant, method, target, headers, body, answer: {status, headers, body}}, as it was on the wire.
+// an exchange is {name, meant, method, target, headers, body, answer: {status, headers, body}}, as it was on the wire. meant:
+// "wrong", the document must say so of the request; "stranger", it is of somebody who may not ask. Fields of the document that
+// are its own: x-several, x-access-first, x-not-with; what they say is in its description.
 // One on stdout: {lint, faults, unseen, changed}: what Redocly and Ajv say of the document, what of the exchanges is not as
 // it says, what of it no exchange has shown, and for each list of changes the faults of the document so changed.
 import { readFileSync } from 'node:fs'
@@ -25,6 +27,28 @@ const PLAIN_HEADERS = ['server', 'date', 'connection', 'content-type', 'content-
 const AS_JSON = ['', 'application/x-www-form-urlencoded']
 const escaped = (name) => name.replaceAll('~', '~0').replaceAll('/', '~1')
 const named = (headers, name) => headers.filter(([key]) => key.toLowerCase() === name.toLowerCase()).map(([, value]) => value)
+/** The values of a text that has several, with white space between them. */
+function valuesOf(text) {
+  const values = []
+  for (let rest = text.trimStart(); rest !== ''; rest = rest.trimStart()) {
+    const end = endOf(rest)
+    values.push(JSON.parse(rest.slice(0, end)))
+    rest = rest.slice(end)
+    if (/^\S/.test(rest)) throw new SyntaxError('no white space between values')
+  }
+  return values
+}
+
+/** Where the object or array ends that the text begins with. */
+function endOf(text) {
+  let depth = 0
+  for (const { 0: mark, index } of text.matchAll(/"(?:\\.|[^"\\])*"|[[{}\]]/g)) {
+    if (mark === '{' || mark === '[') ++depth
+    if ((mark === '}' || mark === ']') && --depth === 0) return index + 1
+  }
+  return text.length
+}
+
 const typeOf = (headers) => (named(headers, 'content-type')[0] ?? '').split(';')[0].trim().toLowerCase()
 
 class Judge {
@@ -40,7 +64,7 @@ class Judge {
     if (found === undefined) return `${path} is no path of the document`
     const item = this.document.at(found.pointer)
     const method = exchange.method.toLowerCase()
-    if (item[method] === undefined) return this.#otherMethod(exchange, item)
+    if (item[method] === undefined) return this.#otherMethod(exchange, item, found.pointer)
     const operation = `${found.pointer}/${method}`
     this.operations.add(operation)
     const wrong = this.#request(exchange, operation, found, query)
@@ -58,11 +82,19 @@ class Judge {
     return undefined
   }
 
-  #otherMethod(exchange, item) {
+  #otherMethod(exchange, item, pointer) {
     const { status, headers } = exchange.answer
+    const ours = exchange.method !== 'TRACE' // that is refused by nginx
+    const methods = METHODS.filter((method) => item[method])
+    if (ours && exchange.meant === 'stranger' && item['x-access-first']) {
+      if (status === 405) return 'somebody who may not ask gets 405 first'
+      const method = methods.find((each) => each !== 'head')
+      return this.#answer(exchange, `${pointer}/${method}/responses/${status}`, exchange.method.toLowerCase())
+    }
     if (status !== 405) return `a method that is not in the document is answered ${status}`
-    const methods = METHODS.filter((method) => item[method]).map((method) => method.toUpperCase()).join(', ')
-    if (named(headers, 'allow')[0] !== methods) return `Allow is ${named(headers, 'allow')}, the document has ${methods}`
+    if (ours === (typeOf(headers) === 'text/html')) return `a 405 of type ${typeOf(headers)}`
+    const allowed = methods.map((method) => method.toUpperCase()).join(', ')
+    if (ours && named(headers, 'allow')[0] !== allowed) return `Allow is ${named(headers, 'allow')}, the document has ${allowed}`
     return this.#answer(exchange, '/components/responses/MethodNotAllowed', exchange.method.toLowerCase())
   }
 
@@ -101,19 +133,24 @@ class Judge {
     const type = AS_JSON.includes(typeOf(headers)) ? 'application/json' : typeOf(headers)
     const at = `${pointer}/content/${escaped(type)}`
     if (wanted.content[type] === undefined) return `no body of type ${type}`
-    if (named(headers, 'content-encoding').length) return 'the body is encoded'
+    if (named(headers, 'content-encoding').some((each) => each.toLowerCase() !== 'identity')) return 'the body is encoded'
     try {
-      if (type === 'application/json') return this.document.judge(`${at}/schema`, JSON.parse(body))
-      for (const line of body.split('\n').filter((each) => each.trim())) {
-        const fault = this.document.judge(`${at}/x-item-schema`, JSON.parse(line))
-        if (fault !== undefined) return fault
-      }
+      const fault = this.#judgeText(at, body, type !== 'application/json')
+      if (fault === undefined) this.document.seen.add(at)
+      return fault
     } catch (error) {
       if (error instanceof SyntaxError) return error.message
       throw error
     }
-    this.document.seen.add(at)
-    return undefined
+  }
+
+  #judgeText(at, body, isLines) {
+    if (this.document.at(`${at}/x-several`) === undefined) return this.document.judge(`${at}/schema`, JSON.parse(body))
+    let values = valuesOf(body)
+    if (values.length === 0) return 'it is empty'
+    if (values.length === 1 && !isLines) return this.document.judge(`${at}/schema`, values[0])
+    if (values.length === 1 && Array.isArray(values[0])) [values] = values
+    return this.document.judge(`${at}/x-several`, values)
   }
 
   #answer({ answer }, at, method) {
@@ -124,11 +161,11 @@ class Judge {
       const header = this.document.follow(`${pointer}/headers/${name}`)
       const values = named(answer.headers, name)
       if (values.length !== 1) {
-        // nginx' own page knows nothing of ours.
-        const wanted = this.document.at(header).required && typeOf(answer.headers) !== 'text/html'
-        if (wanted) return `${name} is there ${values.length} times`
+        const { required, 'x-not-with': without } = this.document.at(header)
+        if (required || (without && without !== typeOf(answer.headers))) return `${name} is there ${values.length} times`
         continue
       }
+      if (this.document.at(header)['x-not-with'] === typeOf(answer.headers)) return `${name} is there`
       const fault = this.document.judge(`${header}/schema`, values[0])
       if (fault !== undefined) return `${name}: ${fault}`
     }
@@ -162,7 +199,8 @@ class Judge {
         for (const [type, media] of Object.entries(item[method].requestBody?.content ?? {})) {
           const at = `${operation}/requestBody/content/${escaped(type)}`
           if (type !== 'application/json') parts.add(at)
-          this.document.partsOf(`${at}/${media['x-item-schema'] ? 'x-item-schema' : 'schema'}`, parts)
+          this.document.partsOf(`${at}/schema`, parts)
+          if (media['x-several']) this.document.partsOf(`${at}/x-several`, parts)
         }
         for (const status of Object.keys(item[method].responses)) {
           this.#partsOfAnswer(`${operation}/responses/${status}`, wanted, parts)
@@ -205,5 +243,7 @@ const { document, exchanges, changes } = JSON.parse(readFileSync(0, 'utf8'))
 const judge = new Judge(document, [])
 const lint = [...(await lintOf(document, RULES)), ...judge.document.badExamples()]
 const faults = exchanges.map((each) => faultOf(judge, each)).filter((each) => each !== undefined)
-const changed = changes.map((each) => firstFault(new Judge(document, each), exchanges))
+// The large ones last: most faults are found without them.
+const sorted = [...exchanges].sort((one, other) => (one.body?.length ?? 0) - (other.body?.length ?? 0))
+const changed = changes.map((each) => firstFault(new Judge(document, each), sorted))
 console.log(JSON.stringify({ lint, faults, unseen: judge.unseen(), changed }))

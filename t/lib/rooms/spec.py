@@ -12,7 +12,19 @@ def judge(program, document, changes, **what):
     """The verdict of t/spec/PROGRAM on docs/DOCUMENT. changes: of each document that is wrong on purpose, [(pointer, value)];
     None: what stands there is taken away."""
     assert os.path.isdir(os.path.join(ROOT, "t/node_modules/ajv")), "t/node_modules has no ajv: ./build.sh test installs it"
-    what.update(document=os.path.join(ROOT, "docs", document), changes=changes)
+    return _run(program, document, changes=changes, **what)
+
+
+def bounds(document, bases):
+    """The document as it is read, and for each bound of these schemas a value on either side of it, as t/spec/bounds.mjs says.
+    bases: {(name, pointer): [values]}"""
+    bases = [{"name": name, "at": at, "values": values} for (name, at), values in bases.items()]
+    got = _run("bounds.mjs", document, bases=bases)
+    return got["root"], got["probes"]
+
+
+def _run(program, document, **what):
+    what["document"] = os.path.join(ROOT, "docs", document)
     done = subprocess.run(["node", os.path.join(HERE, program)], input=json.dumps(what), capture_output=True, text=True,
                           timeout=60 * SCALE, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -26,15 +38,15 @@ class Exchanges:
         self.all = []
 
     def ask(self, name, server, method, target, expect, *, body=None, headers=(), at="", meant=None, **options):
-        """The Response, whose status is this. at: where the server has the document's paths. meant: "wrong" where the
-        document must say so of the request, too."""
+        """The Response, whose status is this (None: any). at: where the server has the document's paths. meant: "wrong" where
+        the document must say so of the request, too; "stranger" where it comes from somebody who may not ask."""
         fields = list(headers.items()) if isinstance(headers, dict) else list(headers)
         text = body if body is None or isinstance(body, str) else json.dumps(body)
         if text is not None and not any(key.lower() == "content-type" for key, _ in fields):
             fields.append(("Content-Type", "application/json"))
         fields = [(key, value) for key, value in fields if value is not None]
         answer = http.request(server, method, at + target, fields, b"" if text is None else text.encode(), **options)
-        assert answer.status == expect, f"{name}: expected {expect}, got {answer!r}"
+        assert expect in (answer.status, None), f"{name}: expected {expect}, got {answer!r}"
         return self.add(name, method, target, answer, fields, text, meant)
 
     def add(self, name, method, target, answer, headers=(), body=None, meant=None):
@@ -76,6 +88,19 @@ class Frames:
 
     def note(self, name, side, text):
         self.all.append({"name": name, "from": side, "text": text, "meant": None})
+
+    def published(self, socket, **fields):
+        """The next message, with these fields, is what was published, whatever its name."""
+        got = socket.expect(**fields)
+        self.all[-1]["meant"] = "event"
+        return got
+
+    def said(self, socket, message, valid):
+        """What the server answers to a message that is good, or not, by the document."""
+        at = len(self.all)
+        socket.send_json(message)
+        self.all[at]["meant"] = None if valid else "wrong"
+        return socket.expect()
 
     def refused(self, socket, text, code, *, wrong=True, **fields):
         """Sends it, and gets an error of this code. wrong: the document must say so of the text, too."""
