@@ -1,20 +1,21 @@
 #!/usr/bin/python3
-"""docs/asyncapi.yaml beside the running server: every message of either side is said on real sockets, and public validators
-judge the document and each frame by it."""
+"""docs/asyncapi.yaml beside the running server: every message of either side is said on real sockets, on both sides of every
+bound that the document says, and public validators judge the document and each frame by it."""
 import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from rooms import ROOT, SCALE, http, jwt, tap, ws                              # noqa: E402
+from rooms import ROOT, SCALE, example, http, jwt, tap, ws                     # noqa: E402
 from rooms.approvals import OPTIONS, act, approvals_host, create, migrate, new_session    # noqa: E402
 from rooms.nginx import Nginx                                                  # noqa: E402
 from rooms.page import join, new_room                                          # noqa: E402
 from rooms.postgres import Postgres                                            # noqa: E402
 from rooms.redis import Redis                                                  # noqa: E402
-from rooms.spec import Frames, judge                                           # noqa: E402
+from rooms.spec import Frames, bounds, judge                                   # noqa: E402
 
 SOCKET = "rooms; rooms_jwt_key HS256 @DIR@/secret; rooms_allow session:*;"
 LOCATIONS = f"""
@@ -26,9 +27,28 @@ LOCATIONS = f"""
     location = /slow     {{ {SOCKET} rooms_send_queue 1k; }}
     location = /two      {{ {SOCKET} rooms_max_connections 1; }}
     location = /asked    {{ internal; return 500; }}
+    location = /eager    {{ rooms; rooms_jwt_key HS256 @DIR@/secret; rooms_allow *; rooms_rate 100000/10s; rooms_max_rooms 1000;
+                            rooms_heartbeat @HEARTBEAT@ms; }}
     location = /publish  {{ rooms_publish; }}
     location = /status   {{ rooms_status; }}
 """
+
+PAYLOADS = "/components/messages/"
+# What is good, each field of a message in one of them: the bounds are around it.
+WHERE = ({"room": "session:1"}, {"sessionId": "1"}, {"room": "session:1", "ref": 1})
+GOOD = {
+    ("subscribe", f"{PAYLOADS}subscribe/payload"): [
+        *({"type": "subscribe", **where} for where in WHERE),
+        {"type": "subscribe", "room": "session:2", "since": {"epoch": "a", "offset": 0}}],
+    ("unsubscribe", f"{PAYLOADS}unsubscribe/payload"): [{"type": "unsubscribe", **where} for where in WHERE],
+    ("presence", f"{PAYLOADS}askPresence/payload"): [{"type": "presence", **where} for where in WHERE],
+    ("auth", f"{PAYLOADS}auth/payload"): [{"type": "auth", "token": "x", "ref": 1}],
+    ("ping", f"{PAYLOADS}ping/payload"): [{"type": "ping", "ref": 1}],
+}
+document, probes = bounds("asyncapi.yaml", GOOD)
+messages = {name: each["payload"]["properties"] for name, each in document["components"]["messages"].items()}
+socket_at = document["channels"]["ws"]["address"]
+LOCATIONS = LOCATIONS.replace("@HEARTBEAT@", str(messages["connected"]["heartbeat"]["minimum"]))
 WITH_APPROVALS = LOCATIONS + "location /approvals { rooms_approvals_api; }"
 FILES = {"secret": jwt.SECRET}
 APPROVALS = "warn=900ms"
@@ -44,7 +64,7 @@ database = approvals_host(pg, f"rooms_approvals postgres {APPROVALS};", location
 said = Frames()
 
 
-def page(name, server=alone, path="/ws", rooms=(), **claims):
+def page(name, server=alone, path=socket_at, rooms=(), **claims):
     socket = said.connect(name, server, path, token=jwt.mint(**{"sub": "u1", "tenant_id": "t1", **claims}))
     socket.expect(type="connected")
     for room in rooms:
@@ -133,6 +153,105 @@ def _():
         socket.expect_closed(4102)
 
 
+def faulty(answer):
+    return answer["type"] == "error" and answer["code"] in ("bad_json", "bad_message", "unknown_type", "bad_room")
+
+
+@tap.case("what a client may say, on both sides of every bound")
+def _():
+    sides = set()
+    with page("a page at the bounds", path="/eager") as socket:
+        for each in probes:
+            answer = said.said(socket, each["value"], each["valid"])
+            what = f"{each['name']}{each['place']}: {json.dumps(each['value'])[:100]}: {answer}"
+            tap.is_(faulty(answer), not each["valid"], what)
+            sides.add((each["name"], each["valid"]))
+        # What no schema can say: how a value is written.
+        for written, wrong in ((2**63 - 1, False), (-2**63, False), (2**63, True), (-2**63 - 1, True)):
+            socket.send_text('{"type":"unsubscribe","sessionId":%d}' % written)
+            tap.is_(faulty(socket.expect()), wrong, f"sessionId {written}")
+        octets = int(re.search(r"at most (\d+) octets", document["components"]["schemas"]["ref"]["description"])[1])
+        for written, wrong in (("1" * octets, False), ("1" * (octets + 1), True), ('"%s"' % ("é" * (octets // 2 - 1)), False),
+                               ('"%s"' % ("é" * (octets // 2)), True)):
+            socket.send_text('{"type":"ping","ref":%s}' % written)
+            tap.is_(faulty(socket.expect()), wrong, f"ref {written}")
+        room = "session:" + "x" * 300
+        tap.is_(said.refused(socket, {"type": "subscribe", "room": room}, "bad_room")["room"],
+                room[:messages["error"]["room"]["maxLength"]], "what is left of the room")
+        socket.close()
+    tap.is_(sides, {(name, valid) for name, _ in GOOD for valid in (True, False)}, "sides of the bounds")
+
+
+@tap.case("what the server says, at its bounds: a heartbeat, a user's name, an event's")
+def _():
+    name = "u" * messages["presence"]["users"]["items"]["properties"]["id"]["maxLength"]
+    least = messages["connected"]["heartbeat"]["minimum"]
+    code, text = alone.test_config(locations=LOCATIONS.replace(f"rooms_heartbeat {least}ms", f"rooms_heartbeat {least - 1}ms"))
+    tap.is_(code, 1, "a shorter heartbeat")
+    tap.like(text, f'"{least - 1}ms" in "rooms_heartbeat"')
+    said.connect("a longer name", alone, socket_at, token=jwt.mint(sub=name + "u")).expect_closed(4002)
+    with said.connect("a long name", alone, "/eager", token=jwt.mint(sub=name)) as socket:
+        socket.expect(type="connected", userId=name, heartbeat=least)
+        room = new_room()
+        join(socket, room)
+        socket.send_json(type="presence", room=room)
+        tap.is_(socket.expect(type="presence")["users"], [{"id": name, "connections": 1}], "users")
+        lengths = messages["event"]["type"]
+        for length in (lengths["minLength"], lengths["maxLength"]):
+            publish(alone, room, type="x" * length)
+            said.published(socket, type="x" * length, room=room)
+        for length in (lengths["minLength"] - 1, lengths["maxLength"] + 1):
+            http.publish(alone, {"room": room, "type": "x" * length}, expect=400)
+        socket.close()
+
+
+def names_of(operation):
+    return {each["$ref"].rpartition("/")[2] for each in operation["messages"]}
+
+
+def type_of(name):
+    return messages[name]["type"]["const"]
+
+
+@tap.case("a backend may publish under the server's own names: openapi.yaml lists them, and each is delivered as an event")
+def _():
+    root, _ = bounds("openapi.yaml", {})
+    listed = root["components"]["schemas"]["Publication"]["properties"]["type"]["x-own"]
+    operations = document["operations"]
+    delivered = names_of(operations["deliver"])
+    sent = set().union(*(names_of(each) for each in operations.values() if each["action"] == "send"),
+                       *(names_of(each["reply"]) for each in operations.values() if "reply" in each))
+    tap.is_(sorted(listed), sorted(type_of(name) for name in sent - delivered), "names")
+    room = new_room()
+    with page("a page of strange events", rooms=[room]) as socket:
+        for offset, name in enumerate([*listed, *map(type_of, delivered - {"event"})], 1):
+            publish(alone, room, type=name, data={"n": offset})
+            said.published(socket, type=name, offset=offset, n=offset, room=room)
+        socket.close()
+
+
+CLIENT = """
+import { createRequire } from 'node:module'
+const WebSocket = createRequire(process.argv[1])('ws')
+const [, , url, token] = process.argv
+const socket = new WebSocket(url, ['rooms.v1', `rooms.bearer.${token}`])
+socket.on('message', (text) => { console.log(socket.protocol, JSON.parse(text).type); socket.close() })
+socket.on('unexpected-response', (_, answer) => { console.log(answer.statusCode); process.exit() })
+"""
+
+
+@tap.case("the server, the protocol and the address are those of the README, and a client of npm opens what they say")
+def _():
+    server = document["servers"]["local"]
+    config = example.block(example.page("README.md"), "nginx")
+    tap.like(config, rf"listen {server['host'].partition(':')[2]};")
+    tap.like(config, rf"location = {re.escape(socket_at)} \{{\s+rooms;")
+    url = f"{server['protocol']}://127.0.0.1:{alone.port}{socket_at}"
+    done = subprocess.run(["node", "--input-type=module", "-e", CLIENT, os.path.join(ROOT, "t/package.json"), url,
+                           jwt.mint(sub="u1")], capture_output=True, text=True, timeout=30 * SCALE, check=False)
+    tap.is_(done.stdout, "rooms.v1 connected\n", done.stderr[-300:])
+
+
 def approvals(server):
     of = new_session(sql) if server is database else new_room().partition(":")[2]
     with page("a page of approvals", server, rooms=[f"session:{of}"]) as socket:
@@ -215,8 +334,8 @@ def _():
     with page("a page of 1009", path="/short") as socket:
         socket.send_frame(ws.TEXT, b"x" * 200)
         socket.expect_closed(1009)
-    said.connect("no token", alone).expect_closed(4001)
-    said.connect("a bad token", alone, token="x").expect_closed(4002)
+    said.connect("no token", alone, socket_at).expect_closed(4001)
+    said.connect("a bad token", alone, socket_at, token="x").expect_closed(4002)
     with page("the one", path="/two"):
         said.connect("one more", alone, "/two", token=jwt.mint(sub="u2")).expect_closed(4103)
     with page("a page that reads nothing", path="/slow", rcvbuf=4096) as slow:
@@ -244,8 +363,15 @@ def _():
 
 # --- the verdict
 
-PAYLOADS = "/components/messages/"
+ROOM = "/components/schemas/room/pattern"
 FALSE = {
+    "a room's id has 50": [(ROOM, "^[a-z][a-z0-9_-]{0,31}:[A-Za-z0-9_.:@~-]{1,50}$")],
+    "a `ref` has 10": [("/components/schemas/ref/oneOf/0/maxLength", 10)],
+    "a `sessionId` has 5": [("/components/schemas/sessionId/oneOf/0/pattern", "^[A-Za-z0-9_.:@~-]{1,5}$")],
+    "a `sessionId` is a digit": [("/components/schemas/sessionId/oneOf/1", {"type": "integer", "minimum": 1, "maximum": 9})],
+    "a type has 20": [(PAYLOADS + "event/payload/properties/type/maxLength", 20)],
+    "no event is called `gap`": [(PAYLOADS + "event/payload/properties/type/not", {"enum": ["gap"]})],
+    "a heartbeat has 30 s": [(PAYLOADS + "connected/payload/properties/heartbeat/minimum", 30000)],
     "`afterMs` is a string": [(PAYLOADS + "reconnect/payload/properties/afterMs/type", "string")],
     "`subscribed` has no `epoch`": [(PAYLOADS + "subscribed/payload/properties/epoch", None)],
     "`connected` has a field more": [(PAYLOADS + "connected/payload/required", ["type", "tenantId"])],
@@ -287,18 +413,32 @@ def _():
     tap.ok(not unseen, "nothing has shown:\n" + "\n".join(unseen))
 
 
-@tap.case("the close codes are those of docs/protocol.md, and the server has sent each that it begins with")
-def _():
+def words_of_protocol():
     with open(os.path.join(ROOT, "docs/protocol.md"), encoding="utf-8") as file:
-        table = file.read().split("## Close codes")[1].split("\n## ")[0]
-    codes = verdict()["closes"]
-    tap.is_(sorted(codes), sorted(re.findall(r"^\| (\d{4}) \|", table, re.M)), "codes")
-    silent = re.findall(r"^\| (\d{4}) \| not sent by this version", table, re.M)
-    tap.is_(sorted(code for code, what in codes.items() if what["from"] == "nobody"), sorted(silent), "those that are not sent")
+        return file.read()
+
+
+@tap.case("the close codes are the source's with the words of docs/protocol.md, and the server has sent each that it begins with")
+def _():
+    table = words_of_protocol().split("## Close codes")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (\d{4}) \| (.+?) \| (.+?) \|$", table, re.M)
+    codes = document["channels"]["ws"]["x-close-codes"]
+    tap.is_([(code, what["when"], what["do"]) for code, what in codes.items()], rows, "codes, when, what to do")
+    with open(os.path.join(ROOT, "src/core/close_code.hpp"), encoding="utf-8") as file:
+        tap.is_(sorted(codes), re.findall(r"^    \w+ = (\d{4}),", file.read(), re.M), "the source's codes")
+    for code, what in codes.items():
+        meaning = {"40": "^stop", "41": "^back off, resume$", "42": "come back at once$"}.get(code[:2], "back off|resume|nothing")
+        tap.like(what["do"], meaning, code)
+        tap.is_(what["from"] == "nobody", what["when"].startswith("not sent by this version"), f"{code} is not sent")
     # 1011 takes a worker without memory: t/unit/session_test.cpp.
     sent = {int(code) for code, what in codes.items() if what["from"] == "server"}
     tap.is_(sent - said.closes, {1011}, "those that were not sent here")
     tap.ok(said.closes <= {int(code) for code, what in codes.items() if what["from"] != "nobody"}, f"no other: {said.closes}")
+
+
+@tap.case("a bound that is too large for a test is the one of docs/protocol.md: the users of a room")
+def _():
+    tap.like(words_of_protocol(), rf"`users` .* at most {messages['presence']['users']['maxItems']:,} of them")
 
 
 def noticed(name):

@@ -1,12 +1,13 @@
 // Judges what was said on sockets by docs/asyncapi.yaml. One JSON object on stdin: {document, frames, changes: [[[pointer,
-// value]]]}; a frame is {name, from: "client" or "server", text, meant}. One on stdout: {lint, faults, unseen, changed,
-// closes}, as openapi.mjs does; closes: the document's close codes.
+// value]]]}; a frame is {name, from: "client" or "server", text, meant}. meant: "wrong", the document must say so; "event", it
+// was published, under whatever name. One on stdout: {lint, faults, unseen, changed}, as openapi.mjs does.
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import Ajv from 'ajv'
 import { Document, lintOf } from './document.mjs'
 
 const RULES = { extends: ['recommended-strict'] }
+const EVENT = '/components/messages/event'
 
 class Judge {
   constructor(path, changes) {
@@ -27,6 +28,7 @@ class Judge {
     } catch (error) {
       return meant === 'wrong' ? undefined : error.message
     }
+    if (meant === 'event') return this.document.judge(`${EVENT}/payload`, value)
     const why = []
     for (const message of this.messages[from]) {
       const type = this.document.at(`${message}/payload/properties/type`)?.const
@@ -80,5 +82,4 @@ const judge = new Judge(document, [])
 const lint = [...(await lintOf(document, RULES)), ...schemaFaults(judge.document.root), ...judge.document.badExamples()]
 const faults = frames.map((each) => faultOf(judge, each)).filter((each) => each !== undefined)
 const changed = changes.map((each) => firstFault(new Judge(document, each), frames))
-const closes = judge.document.root.channels.ws['x-close-codes']
-console.log(JSON.stringify({ lint, faults, unseen: judge.unseen(), changed, closes }))
+console.log(JSON.stringify({ lint, faults, unseen: judge.unseen(), changed }))
