@@ -792,6 +792,56 @@ def _():
     tap.is_(back, False, "recovered with the lost position")
 
 
+@tap.case("what a master acknowledged that came back for a moment is missing at the next one: every member is told, also one that comes later")
+def _():
+    master, replica = Redis(), Redis()
+    line, feed = Proxy(master), Proxy(master)
+    replica.replica_of(master, through=feed)
+    master.wait_synced(replica)
+    server = Nginx(LOCATIONS, http=HTTP + f"rooms_redis {line.url};", files=FILES, name="a passing master")
+    room, empty = new_room(), new_room()
+    sockets = [open_page(server, worker=pid) for pid in server.workers()]
+    epoch = [join(socket, room)["epoch"] for socket in sockets][0]
+    empties = []
+    for n in range(1, 4):
+        publish(server, room, n)
+        empties.append(publish_surely(server, empty, n)["epoch"])
+    for socket in sockets:
+        for n in range(1, 4):
+            socket.expect(offset=n, n=n)
+    master.wait_synced(replica)
+    feed.cut()
+    line.cut()
+    # As another server than before, whose channels cannot be had yet.
+    master.kill()
+    master.start()
+    with master.client() as client:
+        client("ACL", "SETUSER", "default", "-subscribe")
+    line.mend()
+    server.wait_log("subscriptions cannot be had: NOPERM")
+    for _ in range(8):      # by each worker
+        passing = publish_surely(server, room, "passing")
+        passing_empty = publish_surely(server, empty, "passing")
+    tap.is_([passing["epoch"], passing_empty["epoch"]], [epoch, empties[-1]], "the epochs: it goes on with both rooms")
+    line.cut()
+    master.kill()
+    replica.promote()
+    line.retarget(replica)
+    line.mend()
+    for socket in sockets:
+        told = socket.expect(type="gap")
+        tap.isnt(told["epoch"], epoch, "epoch")
+    after = publish_surely(server, room, "next")
+    for socket in sockets:
+        socket.expect(n="next", offset=after["offset"])
+        socket.expect_nothing()
+    tap.isnt(publish_surely(server, empty, "next")["epoch"], empties[-1], "epoch of the room without members")
+    gone(sockets)
+    tap.is_(server.stop(), [], "problems of nginx")
+    for part in (line, feed, replica, master):
+        part.close()
+
+
 @tap.case("a failover that lost nothing: no gap, the epoch stays, and who was away resumes")
 def _():
     got, before, after, back = failover(0)

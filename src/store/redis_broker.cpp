@@ -149,6 +149,7 @@ void RedisBroker::release(Room& hub_room) noexcept {
     try {
         const RedisClaim claim = room->claim();
         if (!claim.epoch.empty() && claim.offset != 0) witness_.note(room->base, claim);
+        for (const RedisClaim& other : room->unjudged()) witness_.note(room->base, other);
         if (room->asked && node != nullptr) node->unsubscribe(room->channel);
     } catch (const std::bad_alloc&) {
         begin_anew(node);

@@ -206,7 +206,7 @@ void RedisBroker::judge(const std::string& base, const RedisClaim& claim) {
             return;
         }
         const auto sync = RedisSync::parse(*outcome.reply);
-        witness_.forget(key);
+        witness_.forget(key, claim.fence);
         if (!sync || sync->epoch != claim.epoch || sync->offset == 0) return;
         RedisClaim now = claim;
         now.fence = outcome.node->fence();

@@ -129,7 +129,7 @@ void RedisBroker::send_sync(const RoomPtr& room) {
     room->waiting.clear();
     room->syncing = true;
     room->wants_sync = false;
-    const RedisClaim claim = room->claim();
+    const RedisClaim claim = room->claim_for_sync(room->node->fence());
     const HistoryLimits history = history_(room->room->name);
     const Position cursor = room->room->cursor;
     std::optional<std::uint64_t> from;

@@ -13,6 +13,7 @@ namespace {
 constexpr std::size_t kMaxEarly = 1024;           // messages beyond a hole
 constexpr std::size_t kMaxEarlyBytes = 4u << 20;  // … and their octets; the stream has them too
 constexpr std::size_t kMaxHeld = 64;
+constexpr std::size_t kMaxUnjudged = 8;
 constexpr std::size_t kCheck = 16;  // of an event, in hex
 constexpr std::size_t kFence = 40;  // an id of a replication
 
@@ -82,7 +83,16 @@ void RedisRoom::on_acknowledged(std::string_view epoch, std::uint64_t offset, st
                                 const std::string& fence) {
     if (epoch != epoch_) return;  // another life, of which a sync will tell
     if (fence != proven_) {
-        // A server's own word is no proof of what another one had before.
+        // A server's own word is no proof of what another one had before; but the next one must have it.
+        const auto of_fence = [&](const RedisClaim& claim) { return claim.fence == fence; };
+        const auto known = std::find_if(unjudged_.begin(), unjudged_.end(), of_fence);
+        RedisClaim claim{std::string(epoch), offset, std::string(check), fence};
+        if (known == unjudged_.end()) {
+            if (unjudged_.size() == kMaxUnjudged) unjudged_.erase(unjudged_.begin());
+            unjudged_.push_back(std::move(claim));
+        } else if (known->offset < offset) {
+            *known = std::move(claim);
+        }
         wants_sync = true;
         return;
     }
@@ -97,10 +107,37 @@ void RedisRoom::on_acknowledged(std::string_view epoch, std::uint64_t offset, st
     acknowledged_.fence = fence;
 }
 
+RedisClaim RedisRoom::claim_for_sync(const std::string& fence) {
+    asked_.clear();
+    if (!is_proven(fence) || unjudged_.empty()) return claim();
+    asked_ = unjudged_.front().fence;
+    return unjudged_.front();
+}
+
+void RedisRoom::remember(std::vector<RedisClaim> claims) {
+    if (claims.empty()) return;
+    acknowledged_ = std::move(claims.front());
+    claims.erase(claims.begin());
+    unjudged_ = std::move(claims);
+}
+
+// What this server itself has acknowledged it has; what others have is to be looked for in the next sync.
+void RedisRoom::prove(const std::string& fence) {
+    fence_ = proven_ = fence;
+    if (acknowledged_.epoch != epoch_) acknowledged_ = {};
+    acknowledged_.fence = fence;
+    for (RedisClaim& claim : unjudged_) {
+        if (claim.epoch == epoch_ && claim.fence == fence && claim.offset > acknowledged_.offset)
+            acknowledged_ = claim;
+    }
+    std::erase_if(unjudged_,
+                  [&](const RedisClaim& claim) { return claim.epoch != epoch_ || claim.fence == fence; });
+    if (!unjudged_.empty()) wants_sync = true;
+}
+
 void RedisRoom::on_proven(const std::string& fence, RoomSink& sink, RedisMeter& meter) {
     if (proven_ == fence) return;
-    proven_ = fence_ = fence;
-    acknowledged_.fence = fence;
+    prove(fence);
     drop_early(fence);
     take_early(fence, sink, meter);
 }
@@ -246,9 +283,9 @@ void RedisRoom::on_sync(const RedisSync& sync, const std::string& fence, RoomSin
     epoch_ = sync.epoch;
     secret_ = sync.secret;
     if (room->cursor.offset == sync.offset) check_ = sync.check;
-    fence_ = proven_ = fence;
-    if (acknowledged_.epoch != epoch_) acknowledged_ = {};
-    acknowledged_.fence = fence;
+    if (!asked_.empty())
+        std::erase_if(unjudged_, [&](const RedisClaim& claim) { return claim.fence == asked_; });
+    prove(fence);
     drop_early(fence);
     take_early(fence, sink, meter);
     for (std::deque<std::string> held = std::exchange(held_, {}); !held.empty(); held.pop_front()) {

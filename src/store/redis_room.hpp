@@ -110,11 +110,15 @@ public:
     // The newest of what came, early or in order, and of what was acknowledged, from the server that has been
     // proven: what comes from another before it is, says nothing.
     [[nodiscard]] RedisClaim claim() const;
+    // What a sync is to compare: claim(), or, where the server is proven, what another one has acknowledged.
+    [[nodiscard]] RedisClaim claim_for_sync(const std::string& fence);
+    // Acknowledged by servers that were not proven then, nor since; one for each.
+    [[nodiscard]] const std::vector<RedisClaim>& unjudged() const { return unjudged_; }
     // May set wants_sync.
     void on_acknowledged(std::string_view epoch, std::uint64_t offset, std::string_view check,
                          const std::string& fence);
     // A fresh room begins with what is remembered of it.
-    void remember(const RedisClaim& claim) { acknowledged_ = claim; }
+    void remember(std::vector<RedisClaim> claims);
 
     // A message of the channel. May set wants_sync.
     void on_message(std::string_view message, const std::string& fence, RoomSink& sink, RedisMeter& meter);
@@ -137,6 +141,7 @@ private:
     void keep_early(const RedisEvent& event, const std::string& fence);
     void drop_early(const std::string& but_of);
     void hold(std::string_view message, RedisMeter& meter);
+    void prove(const std::string& fence);
     [[nodiscard]] Payload frame_of(const RedisSync& sync, std::size_t index);
 
     std::string epoch_;
@@ -144,7 +149,9 @@ private:
     std::string check_;  // of the event at the cursor
     std::string fence_;  // of the server that it came from
     RedisClaim acknowledged_;
-    std::string proven_;  // the server that has been found to go on with the room
+    std::vector<RedisClaim> unjudged_;  // of other servers than the proven one
+    std::string asked_;                 // of unjudged_: the server whose claim the last sync compared
+    std::string proven_;                // the server that has been found to go on with the room
     struct Early {
         std::string message;
         std::string fence;  // of the server that said it

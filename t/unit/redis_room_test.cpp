@@ -310,6 +310,69 @@ void a_lost_tail_is_told_whatever_the_new_server_says(void**) {
     }
 }
 
+// A server that was master for a moment has acknowledged something: whoever is master next must have it, or it is told.
+void what_a_passing_server_acknowledged_is_looked_for_at_the_next(void**) {
+    for (const bool by_check : {true, false}) {
+        for (const bool is_there : {true, false}) {
+            Fixture f;
+            f.fence = "f1";
+            f.synced(42);
+            f.room.on_acknowledged("e1", 43, "passing", "f2");
+            f.room.on_acknowledged("e1", 44, "newest", "f2");
+            f.room.on_acknowledged("e1", 43, "older", "f2");
+            f.fence = "f3";
+            assert_int_equal(f.room.claim_for_sync("f3").offset, 42);
+            f.begin_sync();
+            if (by_check) {
+                f.room.on_proven("f3", f.sink, f.meter);
+            } else {
+                f.synced(42);
+            }
+            // The clients' own position is good there.
+            f.given("");
+            assert_true(std::exchange(f.room.wants_sync, false));
+            f.live(43);
+            f.given("43");
+            const RedisClaim claim = f.room.claim_for_sync("f3");
+            assert_string_equal(claim.check.c_str(), "newest");
+            assert_string_equal(claim.fence.c_str(), "f2");
+            assert_int_equal(claim.offset, 44);
+            f.begin_sync();
+            if (is_there) {
+                f.synced(44, 44);
+                f.given("44");
+            } else {
+                f.sync(Life{.epoch = "e2", .secret = "other"}.sync(0));
+                f.given("gap(e2:0 reset)");
+            }
+            assert_false(f.room.wants_sync);
+            assert_true(f.room.unjudged().empty());
+            assert_string_equal(f.room.claim_for_sync("f3").fence.c_str(), "f3");
+        }
+    }
+}
+
+void what_the_server_itself_acknowledged_needs_no_judge(void**) {
+    Fixture f;
+    f.fence = "f1";
+    f.synced(42);
+    f.fence = "f2";
+    f.room.on_acknowledged("e1", 43, "of f2", "f2");
+    f.begin_sync();
+    f.synced(42);
+    assert_true(f.room.unjudged().empty());
+    assert_int_equal(f.room.claim().offset, 43);
+    assert_string_equal(f.room.claim_for_sync("f2").check.c_str(), "of f2");
+}
+
+void acknowledgements_of_many_servers_are_bounded(void**) {
+    Fixture f;
+    f.synced(1);
+    for (int i = 0; i < 20; ++i) f.room.on_acknowledged("e1", 2, "c", "server" + std::to_string(i));
+    assert_int_equal(f.room.unjudged().size(), 8);
+    assert_string_equal(f.room.unjudged().back().fence.c_str(), "server19");
+}
+
 void a_check_proves_a_server_too(void**) {
     Fixture f;
     f.synced(10);
@@ -476,7 +539,7 @@ void a_stored_body_that_is_no_json_is_a_gap_in_its_place(void**) {
 void the_claim_is_the_newest_of_delivered_and_acknowledged(void**) {
     Fixture f;
     assert_true(f.room.claim().epoch.empty());
-    f.room.remember({"e1", 9, "remembered", "r0"});
+    f.room.remember({{"e1", 9, "remembered", "r0"}});
     assert_int_equal(f.room.claim().offset, 9);
     assert_string_equal(f.room.claim().fence.c_str(), "r0");
     f.synced(4);
@@ -665,6 +728,9 @@ int main() {
         cmocka_unit_test(a_doorbell_that_a_sync_overtakes_is_no_gap),
         cmocka_unit_test(a_delivered_event_ends_the_doubt_about_a_stream),
         cmocka_unit_test(a_lost_tail_is_told_whatever_the_new_server_says),
+        cmocka_unit_test(what_a_passing_server_acknowledged_is_looked_for_at_the_next),
+        cmocka_unit_test(what_the_server_itself_acknowledged_needs_no_judge),
+        cmocka_unit_test(acknowledgements_of_many_servers_are_bounded),
         cmocka_unit_test(a_check_proves_a_server_too),
         cmocka_unit_test(what_came_early_shows_a_rollback),
         cmocka_unit_test(the_early_events_of_another_server_are_dropped_by_a_sync),
