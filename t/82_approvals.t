@@ -656,7 +656,7 @@ def _():
     answer = act(server, made, "resolve", expect=422, status="approved", resolvedBy="friday")
     tap.is_(answer["error"]["code"], "refused")
     tap.unlike(json.dumps(answer), "Fridays", "the database's words")
-    tap.like(server.log(), "approval request failed: not on Fridays")
+    tap.like(server.log(), r"\[error\].*approval request failed: not on Fridays")
     sql("drop trigger no_deploy on hitl_approvals")
     act(server, made, "resolve", status="approved", resolvedBy="friday")
     create(server, of, expect=413, context="x" * 600000)

@@ -455,8 +455,8 @@ def _():
         got = ask("a long list", database, "GET", f"/approvals?sessionId=long{more}", 200).json
         tap.is_([len(got["approvals"]), got["next"] is None], [count, False], f"approvals{more}")
     tap.is_(schemas["ApprovalList"]["properties"]["approvals"]["maxItems"], limit["maximum"], "the longest list")
-    for twice, count in (("limit=1&limit=2", 2), ("limit=2&status=rejected&status=pending", 2)):
-        tap.is_(len(http.get(database, f"/approvals?sessionId=long&{twice}").json["approvals"]), count, twice)
+    for twice in ("limit=1&limit=2", "status=rejected&status=pending"):
+        tap.like(http.get(database, f"/approvals?sessionId=long&{twice}").json["error"]["message"], "came twice")
     tap.is_(http.get(database, "/status?format=xml&format=json&other=1").status, 200, "the last `format`")
 
 

@@ -225,11 +225,13 @@ std::optional<ApprovalError> read_query_argument(ApprovalQuery& query, std::stri
     if (name == "tenantId") return text(query.tenant);
     if (name == "after") return text(query.after);
     if (name == "status") {
+        if (query.status) return wrong("came twice");
         query.status = parse_approval_status(value);
         if (!query.status) return wrong("must be pending, approved, rejected, timeout or cancelled");
         return std::nullopt;
     }
     if (name == "limit") {
+        if (query.limit) return wrong("came twice");
         const auto limit = parse_json_u64(value);
         if (!limit || *limit == 0 || *limit > kMaxApprovalPage) return wrong("must be 1 to 1000");
         query.limit = static_cast<unsigned>(*limit);

@@ -44,7 +44,8 @@ struct ApprovalQuery {
     std::optional<std::string> session;  // at least one of the two
     std::optional<std::string> tenant;
     std::optional<ApprovalStatus> status;
-    unsigned limit = 100;
+    std::optional<unsigned> limit;
+    [[nodiscard]] unsigned page() const { return limit.value_or(100); }
     std::optional<std::string> after;  // the id of the last one seen
 };
 

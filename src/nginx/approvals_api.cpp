@@ -80,10 +80,10 @@ ngx_int_t answer_ended(ngx_http_request_t* r, ngx_uint_t status, std::string_vie
     return answer_json(r, status, json);
 }
 
-void log_failure(ngx_http_request_t* r, const ApprovalAnswer& answer) {
+void log_failure(ngx_http_request_t* r, const ApprovalAnswer& answer, ngx_uint_t level = NGX_LOG_WARN) {
     count(Counter::approval_unavailable);
     const ngx_str_t why = ngx_view(answer.reason);
-    ngx_log_error(NGX_LOG_WARN, r->connection->log, 0, "rooms: approval request failed: %V", &why);
+    ngx_log_error(level, r->connection->log, 0, "rooms: approval request failed: %V", &why);
 }
 
 ngx_int_t respond(ngx_http_request_t* r, const ApprovalAnswer& answer) {
@@ -110,7 +110,7 @@ ngx_int_t respond(ngx_http_request_t* r, const ApprovalAnswer& answer) {
             return answer_error(r, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE, "too_large",
                                 "context has more than 512 KiB, written out");
         case ApprovalOutcome::refused:
-            log_failure(r, answer);
+            log_failure(r, answer, NGX_LOG_ERR);  // nothing that passes by itself
             return answer_error(r, kUnprocessable, "refused",
                                 "the store's own rules forbid it: the server's error log has its words");
         case ApprovalOutcome::busy:

@@ -95,7 +95,7 @@ void PgApprovals::get(std::string_view id, ApprovalDone done) {
 void PgApprovals::list(const ApprovalQuery& query, ApprovalDone done) {
     PgValue status;
     if (query.status) status = approval_status_text(*query.status);
-    run(kList, {query.session, query.tenant, status, std::to_string(query.limit), query.after},
+    run(kList, {query.session, query.tenant, status, std::to_string(query.page()), query.after},
         std::move(done));
 }
 

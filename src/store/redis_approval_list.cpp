@@ -126,7 +126,7 @@ void RedisApprovals::read_page(const ListingPtr& listing, Reply found) {
 
 void RedisApprovals::show_page(const ListingPtr& listing) {
     if (listing->failed) return give_up(*listing->request, "redis did not answer all that it was asked");
-    const unsigned limit = listing->query.limit;
+    const unsigned limit = listing->query.page();
     for (const Listing::Entry& entry : listing->entries) {
         if (listing->shown == limit) break;
         if (entry.there) listing->last_there = entry.place.id;

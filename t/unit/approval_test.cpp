@@ -130,14 +130,16 @@ void arguments_of_a_list_are_read(void**) {
     assert_string_equal(read("sessionId", "s2").c_str(), "sessionId came twice");
     assert_string_equal(read("tenantId", "").c_str(),
                         "tenantId must have 1 to 200 bytes, without control characters");
-    assert_string_equal(read("status", "timeout").c_str(), "good");
-    assert_true(query.status == ApprovalStatus::timeout);
     assert_string_equal(read("status", "open").c_str(),
                         "status must be pending, approved, rejected, timeout or cancelled");
+    assert_string_equal(read("status", "timeout").c_str(), "good");
+    assert_true(query.status == ApprovalStatus::timeout);
+    assert_string_equal(read("status", "pending").c_str(), "status came twice");
     for (const char* limit : {"0", "1001", "x", "", "-1", "1.0"})
         assert_string_equal(read("limit", limit).c_str(), "limit must be 1 to 1000");
     assert_string_equal(read("limit", "1000").c_str(), "good");
-    assert_int_equal(query.limit, 1000);
+    assert_int_equal(query.page(), 1000);
+    assert_string_equal(read("limit", "1000").c_str(), "limit came twice");
     assert_string_equal(read("session", "1").c_str(),
                         "unknown argument \"session\": known are sessionId, tenantId, status, limit, after");
     assert_true(read("\xff", "1").starts_with("unknown argument : known"));
