@@ -86,8 +86,8 @@ def _():
         WORDS, r"which in Debian's `nginx.conf` is `error`\. There one sees (.*?) Not there: (.*?) `error_log").groups()
     tap.is_(shown, "that Redis or Postgres is lost or cannot be reached and why, what Redis refuses, that events of the outbox "
             "wait, that a publication has no place.")
-    tap.is_(hidden, "that it `is back` or `works again` (`notice`), and why a single request to the approvals API failed "
-            "(`warn`).")
+    tap.is_(hidden, "that it `is back` or `works again` (`notice`), and why a single request to the approvals API was answered "
+            "503 (`warn`).")
     tap.in_("`error_log /var/log/nginx/error.log notice;` shows these, too.", WORDS)
 
 
