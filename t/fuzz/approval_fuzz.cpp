@@ -131,7 +131,7 @@ void check_query(std::string_view text) {
         const std::string_view value = end == line.npos ? std::string_view() : line.substr(end + 1);
         const auto fault = read_query_argument(query, line.substr(0, end), value);
         if (fault) FUZZ_CHECK(!fault->message.empty() && fault->message.size() < 512);
-        FUZZ_CHECK(query.limit >= 1 && query.limit <= kMaxApprovalPage);
+        FUZZ_CHECK(query.page() >= 1 && query.page() <= kMaxApprovalPage);
         for (const auto* each : {&query.session, &query.tenant, &query.after})
             if (*each) FUZZ_CHECK(is_approval_text(**each) && is_utf8_plainly(**each));
     }
