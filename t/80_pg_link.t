@@ -162,8 +162,8 @@ def _():
         link.next("message things a")
         link.ask("do $$ begin raise notice 'hello'; raise warning 'there'; end $$")
         link.tell("run n\t3000\tn\tselect pg_notify('things', 'b')", "flood 50")
-        pg.sql("notify things, 'c'")
         link.next("message things b")
+        pg.sql("notify things, 'c'")
         link.next("message things c")
 
 
