@@ -386,10 +386,7 @@ def _():
     command = tap.like(unit, r"\A\[Service\]\nExecStartPre=-(.*)\n\Z")[1]
     socket = os.path.join(folder, "backend.sock")
     server = Nginx(name="that is killed", daemon=True, start=False)
-    server.whole = f"""{"user root;" if USER == "root" else ""} worker_processes 2; pid @DIR@/nginx.pid;
-        load_module {server.config().partition("load_module ")[2].partition(";")[0]};
-        error_log @DIR@/error.log info; events {{ worker_connections 600; }}
-        http {{ access_log off; {shown("nginx socket", place)} }}"""
+    server.whole = server.config().partition("http {")[0] + f"http {{ access_log off; {shown('nginx socket', place)} }}"
     with server.start():
         pids = [server.pid, *server.processes()]            # the master first, and what is left as systemd does it
         for pid in pids:
