@@ -407,7 +407,11 @@ for name, server in STORES:
 @tap.case("publications and the status page, on both sides of every bound")
 def _():
     for value, valid, meant, what in each_of("publish"):
-        tap.is_(publish(shared, what, json.dumps(value), None, meant=meant).status, 200 if valid else 400, what)
+        for _ in range(5):      # the largest batch may take longer than its second, on a busy machine
+            answer = publish(shared, what, json.dumps(value), None, meant=meant)
+            if answer.status != 503:
+                break
+        tap.is_(answer.status, 200 if valid else 400, what)
     for value, valid, meant, what in each_of("Idempotency-Key"):
         if isinstance(value, str):
             answer = publish(shared, what, event(fresh()), None, headers={"Idempotency-Key": value}, meant=meant)
