@@ -82,7 +82,10 @@ undo() {
         elif [[ $kind == - ]]; then
             rm -f "$file" || true
         elif [[ -e $kept || -L $kept ]] && ! [[ -e $file && $(mark "$kept") == "$(mark "$file")" ]]; then
-            mv -fT "$kept" "$file" || true
+            mv -fT "$kept" "$file" || {
+                echo "build.sh: $file could not be put back: it is in $kept" >&2
+                continue
+            }
         fi
         rm -f "$kept"
     done <"$journal/files"
@@ -122,6 +125,7 @@ alone() {
     if [[ -f $journal/files ]]; then
         echo "build.sh: one before was interrupted: undoing what it did" >&2
         undo
+        trap - INT TERM HUP
     fi
     rm -rf "$journal"
     _tidy

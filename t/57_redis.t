@@ -842,6 +842,95 @@ def _():
         part.close()
 
 
+def one_worker(line, name):
+    return Nginx(LOCATIONS, http=HTTP + f"rooms_redis {line.url};", files=FILES, name=name, workers=1)
+
+
+@tap.case("a member that leaves while its room's new master is not yet heard: what it had seen is missing there, and the next is told")
+def _():
+    master, replica = Redis(), Redis()
+    lines, feed = [Proxy(master), Proxy(master)], Proxy(master)
+    replica.replica_of(master, through=feed)
+    first, second = (one_worker(line, name) for line, name in zip(lines, ("of who leaves", "of who comes")))
+    room = new_room()
+    socket = open_page(first)
+    epoch = join(socket, room)["epoch"]
+    publish(first, room, 1)
+    master.wait_synced(replica)
+    feed.cut()
+    lines[1].cut()
+    publish(first, room, 2)
+    for n in (1, 2):
+        socket.expect(offset=n, n=n)
+    lines[0].cut()
+    master.kill()
+    replica.promote()
+    with replica.client() as client:
+        client("ACL", "SETUSER", "default", "-subscribe")
+        lines[0].retarget(replica)
+        lines[0].mend()
+        first.wait_log("subscriptions cannot be had: NOPERM")
+        socket.close()
+        wait_until(lambda: client("HGET", f"rooms:{{{room}}}:meta", "epoch") != epoch, "another epoch")
+        client("ACL", "SETUSER", "default", "allcommands")
+    lines[1].retarget(replica)
+    lines[1].mend()
+    publish_surely(second, room, "newer")
+    with open_page(second) as socket:
+        tap.is_(join(socket, room, since={"epoch": epoch, "offset": 2})["recovered"], False, "recovered")
+    for server in (first, second):
+        tap.is_(server.stop(), [], "problems of nginx")
+    for part in (*lines, feed, replica, master):
+        part.close()
+
+
+@tap.case("what is old and trimmed is no loss: a host that published long ago, a repeat at another server, a restart that lost nothing")
+def _():
+    master, replica = Redis(), Redis()
+    lines, feed = [Proxy(master), Proxy(master)], Proxy(master)
+    replica.replica_of(master, through=feed)
+    old, busy = (one_worker(line, name) for line, name in zip(lines, ("of long ago", "that is busy")))
+    room = new_room()
+    socket = open_page(busy)
+    epoch = join(socket, room)["epoch"]
+    publish(old, room, 1)
+    publish(busy, room, 2, id="first")
+    for n in range(3, 401):
+        publish(busy, room, n)
+    for n in range(1, 401):
+        socket.expect(offset=n, n=n)
+    master.wait_synced(replica)
+    for line in lines:
+        line.cut()
+    master.kill()
+    replica.promote()
+    lines[0].retarget(replica)
+    lines[0].mend()
+    publish_surely(old, new_room(), "up")
+    with replica.client() as client:
+        client("ACL", "SETUSER", "default", "-subscribe")
+        lines[1].retarget(replica)
+        lines[1].mend()
+        busy.wait_log("subscriptions cannot be had: NOPERM")
+        again = wait_until(lambda: (lambda answer: answer.status == 200 and answer.json)(publish(busy, room, 2, expect=None, id="first")),
+                           "the repeat to be taken")
+        tap.is_([again["epoch"], again["offset"]], [epoch, 2], "the repeat")
+    for line in lines:
+        line.cut()
+    replica.kill()
+    replica.start()
+    for line in lines:
+        line.mend()
+    tap.is_(publish_surely(busy, room, 401)["epoch"], epoch, "epoch")
+    socket.expect(offset=401, n=401)
+    socket.expect_nothing()
+    socket.close()
+    for server in (old, busy):
+        tap.is_(server.stop(), [], "problems of nginx")
+    for part in (*lines, feed, replica, master):
+        part.close()
+
+
 @tap.case("a failover that lost nothing: no gap, the epoch stays, and who was away resumes")
 def _():
     got, before, after, back = failover(0)

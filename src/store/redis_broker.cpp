@@ -40,8 +40,8 @@ RedisBroker::RedisBroker(Parts parts, const RedisTarget& target)
       presence_(parts.reactor, calls_, *servers_, target.prefix),
       publisher_({parts.reactor, parts.zone, calls_, *servers_, prefix_, word_, cluster_,
                   [this](const std::string& base, std::string_view epoch, std::uint64_t offset,
-                         std::string_view check,
-                         const std::string& fence) { on_stored(base, epoch, offset, check, fence); }}),
+                         std::string_view check, const std::string& fence,
+                         bool repeat) { on_stored(base, epoch, offset, check, fence, repeat); }}),
       soon_(parts.reactor.timer([this] { run_pumps(); })),
       tick_(parts.reactor.timer([this] { tick(); })) {}
 
@@ -62,12 +62,12 @@ void RedisBroker::publish(std::span<const PublishRequest> batch, PublishDone don
 }
 
 void RedisBroker::on_stored(const std::string& base, std::string_view epoch, std::uint64_t offset,
-                            std::string_view check, const std::string& fence) {
+                            std::string_view check, const std::string& fence, bool repeat) {
     const auto found = rooms_.find(base);
-    if (found == rooms_.end() || !found->second->live()) {
+    if (found == rooms_.end()) {
         return witness_.note(base, {std::string(epoch), offset, std::string(check), fence});
     }
-    found->second->on_acknowledged(epoch, offset, check, fence);
+    found->second->on_acknowledged(epoch, offset, check, fence, repeat);
     if (found->second->wants_sync) pump_later(found->second);
 }
 
@@ -147,9 +147,15 @@ void RedisBroker::release(Room& hub_room) noexcept {
     RedisNode* const node = room->node;
     const bool told = room->members_known || room->syncing;
     try {
-        const RedisClaim claim = room->claim();
-        if (!claim.epoch.empty() && claim.offset != 0) witness_.note(room->base, claim);
-        for (const RedisClaim& other : room->unjudged()) witness_.note(room->base, other);
+        std::vector<RedisClaim> claims = room->unjudged();
+        claims.insert(claims.begin(), room->claim());
+        for (const RedisClaim& claim : claims) {
+            if (claim.epoch.empty() || claim.offset == 0) continue;
+            witness_.note(room->base, claim);
+            // Nobody asks for this room any more.
+            if (node != nullptr && node->commands_up() && claim.fence != node->fence())
+                judge(room->base, claim);
+        }
         if (room->asked && node != nullptr) node->unsubscribe(room->channel);
     } catch (const std::bad_alloc&) {
         begin_anew(node);
@@ -191,7 +197,8 @@ std::unique_ptr<RedisApprovals> RedisBroker::approvals(const ApprovalTimes& time
     return std::make_unique<RedisApprovals>(
         RedisApprovalCalls::Parts{reactor_, calls_, *servers_, prefix_, word_, history_,
                                   [this](const std::string& base, const RedisClaim& claim) {
-                                      on_stored(base, claim.epoch, claim.offset, claim.check, claim.fence);
+                                      on_stored(base, claim.epoch, claim.offset, claim.check, claim.fence,
+                                                false);
                                   }},
         times, meter, polls);
 }

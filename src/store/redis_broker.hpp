@@ -103,7 +103,7 @@ private:
     void pump_all(RedisNode& node);
     // Of the publisher, and of approvals.
     void on_stored(const std::string& base, std::string_view epoch, std::uint64_t offset,
-                   std::string_view check, const std::string& fence);
+                   std::string_view check, const std::string& fence, bool repeat);
 
     void tick();
     void ask_refusing(RedisNode& node);

@@ -157,7 +157,8 @@ void RedisPublisher::on_published(const Publication& publication, const RedisOut
         answer = answer_of(*outcome.reply);
         if (answer.status == PublishStatus::ok || answer.status == PublishStatus::duplicate) {
             parts_.on_stored(base, (*outcome.reply)[1].text(), answer.position.offset,
-                             (*outcome.reply)[4].text(), outcome.node->fence());
+                             (*outcome.reply)[4].text(), outcome.node->fence(),
+                             answer.status == PublishStatus::duplicate);
         }
     } else {
         answer.reason = batch->reasons.emplace_back(outcome.why);

@@ -24,9 +24,10 @@ namespace rooms {
 
 class RedisPublisher {
 public:
-    // Redis has an event of the room with this key; `fence`: the id of the server's replication.
+    // Redis has an event of the room with this key, and had it before where it is a `repeat`; `fence`: the id of
+    // the server's replication.
     using OnStored = std::function<void(const std::string& base, std::string_view epoch, std::uint64_t offset,
-                                        std::string_view check, const std::string& fence)>;
+                                        std::string_view check, const std::string& fence, bool repeat)>;
     struct Parts {
         Reactor& reactor;
         Zone& zone;  // knows this host's members

@@ -80,19 +80,22 @@ RedisClaim RedisRoom::claim() const {
 }
 
 void RedisRoom::on_acknowledged(std::string_view epoch, std::uint64_t offset, std::string_view check,
-                                const std::string& fence) {
+                                const std::string& fence, bool repeat) {
+    if (!live()) {
+        const bool known = !acknowledged_.epoch.empty();
+        if (known && acknowledged_.epoch == epoch && acknowledged_.fence != fence) {
+            keep_unjudged({std::string(epoch), offset, std::string(check), fence});
+        } else if (!known || acknowledged_.epoch != epoch || acknowledged_.offset < offset) {
+            acknowledged_ = {std::string(epoch), offset, std::string(check), fence};
+        }
+        return;
+    }
     if (epoch != epoch_) return;  // another life, of which a sync will tell
     if (fence != proven_) {
-        // A server's own word is no proof of what another one had before; but the next one must have it.
-        const auto of_fence = [&](const RedisClaim& claim) { return claim.fence == fence; };
-        const auto known = std::find_if(unjudged_.begin(), unjudged_.end(), of_fence);
-        RedisClaim claim{std::string(epoch), offset, std::string(check), fence};
-        if (known == unjudged_.end()) {
-            if (unjudged_.size() == kMaxUnjudged) unjudged_.erase(unjudged_.begin());
-            unjudged_.push_back(std::move(claim));
-        } else if (known->offset < offset) {
-            *known = std::move(claim);
-        }
+        // A server's own word is no proof of what another one had before; but the next one must have it. An old event
+        // may have been trimmed there.
+        if (!repeat || offset > room->cursor.offset)
+            keep_unjudged({std::string(epoch), offset, std::string(check), fence});
         wants_sync = true;
         return;
     }
@@ -133,6 +136,17 @@ void RedisRoom::prove(const std::string& fence) {
     std::erase_if(unjudged_,
                   [&](const RedisClaim& claim) { return claim.epoch != epoch_ || claim.fence == fence; });
     if (!unjudged_.empty()) wants_sync = true;
+}
+
+void RedisRoom::keep_unjudged(RedisClaim claim) {
+    const auto known = std::find_if(unjudged_.begin(), unjudged_.end(),
+                                    [&](const RedisClaim& one) { return one.fence == claim.fence; });
+    if (known != unjudged_.end()) {
+        if (known->epoch != claim.epoch || known->offset < claim.offset) *known = std::move(claim);
+        return;
+    }
+    if (unjudged_.size() == kMaxUnjudged) unjudged_.erase(unjudged_.begin());
+    unjudged_.push_back(std::move(claim));
 }
 
 void RedisRoom::on_proven(const std::string& fence, RoomSink& sink, RedisMeter& meter) {

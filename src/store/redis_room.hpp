@@ -114,9 +114,9 @@ public:
     [[nodiscard]] RedisClaim claim_for_sync(const std::string& fence);
     // Acknowledged by servers that were not proven then, nor since; one for each.
     [[nodiscard]] const std::vector<RedisClaim>& unjudged() const { return unjudged_; }
-    // May set wants_sync.
+    // `repeat`: the server had it before. May set wants_sync.
     void on_acknowledged(std::string_view epoch, std::uint64_t offset, std::string_view check,
-                         const std::string& fence);
+                         const std::string& fence, bool repeat = false);
     // A fresh room begins with what is remembered of it.
     void remember(std::vector<RedisClaim> claims);
 
@@ -141,6 +141,7 @@ private:
     void keep_early(const RedisEvent& event, const std::string& fence);
     void drop_early(const std::string& but_of);
     void hold(std::string_view message, RedisMeter& meter);
+    void keep_unjudged(RedisClaim claim);
     void prove(const std::string& fence);
     [[nodiscard]] Payload frame_of(const RedisSync& sync, std::size_t index);
 

@@ -25,7 +25,9 @@ local function continues(n, seen, then_fence)
   if n == offset then return seen == check end
   local entry = redis.call('XRANGE', stream, ARGV[5], ARGV[5], 'COUNT', 1)[1]
   if not entry then
-    -- Trimmed. What a server has of an epoch when it takes over is a beginning of what there was before.
+    -- Trimmed. What a server has of an epoch when it takes over is a beginning of what there was before: of the
+    -- line that wrote here last, or, where this one has written already, of the one before.
+    if present == then_fence then return true end
     return present == fence and then_fence == room[6] and n <= (tonumber(room[7]) or 0)
   end
   local text = epoch .. ' ' .. ARGV[5] .. ' ' .. entry[2][2] .. ' ' .. entry[2][4]

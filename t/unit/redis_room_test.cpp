@@ -365,6 +365,34 @@ void what_the_server_itself_acknowledged_needs_no_judge(void**) {
     assert_string_equal(f.room.claim_for_sync("f2").check.c_str(), "of f2");
 }
 
+// An old event may have been trimmed at the next server, which would look like a loss.
+void a_repeat_of_what_was_seen_is_no_claim(void**) {
+    Fixture f;
+    f.synced(42);
+    f.room.on_acknowledged("e1", 2, "old", "r2", true);
+    assert_true(std::exchange(f.room.wants_sync, false));
+    assert_true(f.room.unjudged().empty());
+    f.room.on_acknowledged("e1", 43, "not seen", "r2", true);
+    assert_int_equal(f.room.unjudged().size(), 1);
+}
+
+void what_is_acknowledged_before_the_first_sync_is_the_rooms_own(void**) {
+    Fixture f;
+    f.room.on_acknowledged("e1", 8, "c8", "r1");
+    f.room.on_acknowledged("e1", 7, "c7", "r1");
+    assert_string_equal(f.room.claim().check.c_str(), "c8");
+    f.room.on_acknowledged("e1", 9, "of r2", "r2");
+    f.fence = "r2";
+    f.begin_sync();
+    f.synced(8);
+    assert_true(f.room.unjudged().empty());
+    assert_string_equal(f.room.claim().check.c_str(), "of r2");
+    Fixture other;
+    other.room.remember({{"e1", 8, "c", "r1"}});
+    other.room.on_acknowledged("e2", 1, "another life", "r1");
+    assert_string_equal(other.room.claim().epoch.c_str(), "e2");
+}
+
 void acknowledgements_of_many_servers_are_bounded(void**) {
     Fixture f;
     f.synced(1);
@@ -731,6 +759,8 @@ int main() {
         cmocka_unit_test(what_a_passing_server_acknowledged_is_looked_for_at_the_next),
         cmocka_unit_test(what_the_server_itself_acknowledged_needs_no_judge),
         cmocka_unit_test(acknowledgements_of_many_servers_are_bounded),
+        cmocka_unit_test(a_repeat_of_what_was_seen_is_no_claim),
+        cmocka_unit_test(what_is_acknowledged_before_the_first_sync_is_the_rooms_own),
         cmocka_unit_test(a_check_proves_a_server_too),
         cmocka_unit_test(what_came_early_shows_a_rollback),
         cmocka_unit_test(the_early_events_of_another_server_are_dropped_by_a_sync),
