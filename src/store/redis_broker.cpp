@@ -87,11 +87,11 @@ RedisBroker::RoomPtr RedisBroker::room_of(Room& room) {
         free_indexes_.reserve(by_index_.capacity());
         free_indexes_.push_back(static_cast<std::uint32_t>(by_index_.size() - 1));
     }
-    made->remember(witness_.take(made->base));
     rooms_.emplace(made->base, made);
     made->index = room.broker_index = free_indexes_.back();
     free_indexes_.pop_back();
     by_index_[made->index] = made.get();
+    made->remember(witness_.take(made->base));  // from here on nothing fails
     return made;
 }
 

@@ -154,12 +154,14 @@ void RedisPublisher::on_published(const Publication& publication, const RedisOut
     const auto& [batch, index, base] = publication;
     PublishAnswer& answer = batch->answers[index];
     if (outcome.reply) {
-        answer = answer_of(*outcome.reply);
-        if (answer.status == PublishStatus::ok || answer.status == PublishStatus::duplicate) {
-            parts_.on_stored(base, (*outcome.reply)[1].text(), answer.position.offset,
+        const PublishAnswer given = answer_of(*outcome.reply);
+        // Without memory to remember that it is stored, it is not known either.
+        if (given.status == PublishStatus::ok || given.status == PublishStatus::duplicate) {
+            parts_.on_stored(base, (*outcome.reply)[1].text(), given.position.offset,
                              (*outcome.reply)[4].text(), outcome.node->fence(),
-                             answer.status == PublishStatus::duplicate);
+                             given.status == PublishStatus::duplicate);
         }
+        answer = given;
     } else {
         answer.reason = batch->reasons.emplace_back(outcome.why);
     }

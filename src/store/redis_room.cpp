@@ -94,9 +94,9 @@ void RedisRoom::on_acknowledged(std::string_view epoch, std::uint64_t offset, st
     if (fence != proven_) {
         // A server's own word is no proof of what another one had before; but the next one must have it. An old event
         // may have been trimmed there.
+        wants_sync = true;
         if (!repeat || offset > room->cursor.offset)
             keep_unjudged({std::string(epoch), offset, std::string(check), fence});
-        wants_sync = true;
         return;
     }
     if (acknowledged_.epoch == epoch && acknowledged_.offset >= offset) return;
