@@ -70,6 +70,7 @@ class Follower:
         self.socket = ws.connect(server, "/ws", token=token)
         self.socket.expect(type="connected")
         self.epoch = join(self.socket, self.room)["epoch"]
+        self.workers = set(server.workers())
 
     def hears(self):
         self.n += 1
@@ -78,6 +79,9 @@ class Follower:
 
     def comes_back(self, token):
         self.socket.wait_for(type="reconnect")
+        # Another old worker may not have been told yet, and would take the page.
+        wait_until(lambda: len(self.server.workers()) == 2 and not self.workers & set(self.server.workers()), "the new workers")
+        self.workers = set(self.server.workers())
         http.publish(self.server, {"room": self.room, "type": "x", "data": {"n": self.n + 1}})
         old, self.socket = self.socket, ws.connect(self.server, "/ws", token=token)
         self.socket.expect(type="connected")
