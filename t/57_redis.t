@@ -792,53 +792,69 @@ def _():
     tap.is_(back, False, "recovered with the lost position")
 
 
-@tap.case("what a master acknowledged that came back for a moment is missing at the next one: every member is told, also one that comes later")
-def _():
-    master, replica = Redis(), Redis()
-    line, feed = Proxy(master), Proxy(master)
-    replica.replica_of(master, through=feed)
-    master.wait_synced(replica)
-    server = Nginx(LOCATIONS, http=HTTP + f"rooms_redis {line.url};", files=FILES, name="a passing master")
-    room, empty = new_room(), new_room()
-    sockets = [open_page(server, worker=pid) for pid in server.workers()]
-    epoch = [join(socket, room)["epoch"] for socket in sockets][0]
-    empties = []
-    for n in range(1, 4):
-        publish(server, room, n)
-        empties.append(publish_surely(server, empty, n)["epoch"])
-    for socket in sockets:
-        for n in range(1, 4):
-            socket.expect(offset=n, n=n)
-    master.wait_synced(replica)
-    feed.cut()
+def passing_master(master, line, server, *rooms):
+    """It comes back as another server than before, takes publications before its channels can be had, and is gone."""
     line.cut()
-    # As another server than before, whose channels cannot be had yet.
     master.kill()
     master.start()
     with master.client() as client:
         client("ACL", "SETUSER", "default", "-subscribe")
     line.mend()
     server.wait_log("subscriptions cannot be had: NOPERM")
-    for _ in range(8):      # by each worker
-        passing = publish_surely(server, room, "passing")
-        passing_empty = publish_surely(server, empty, "passing")
-    tap.is_([passing["epoch"], passing_empty["epoch"]], [epoch, empties[-1]], "the epochs: it goes on with both rooms")
+    taken = [publish_surely(server, room, "passing") for _ in range(8) for room in rooms]     # by each worker
     line.cut()
     master.kill()
-    replica.promote()
-    line.retarget(replica)
-    line.mend()
+    return {answer["epoch"] for answer in taken}
+
+
+@tap.case("what a master acknowledged that came back for a moment is missing at the next one: every member is told before anything newer")
+def _():
+    master, replica = Redis(), Redis()
+    lines, feed = [Proxy(master), Proxy(master)], Proxy(master)
+    replica.replica_of(master, through=feed)
+    master.wait_synced(replica)
+    server, other = (Nginx(LOCATIONS, http=HTTP + f"rooms_redis {line.url};", files=FILES, name=name)
+                     for line, name in zip(lines, ("a passing master", "that never saw it")))
+    room, empty = new_room(), new_room()
+    sockets = [open_page(server, worker=pid) for pid in server.workers()]
+    away = open_page(server)
+    epochs = {join(socket, room)["epoch"] for socket in (*sockets, away)}
+    away.close()
+    for n in range(1, 4):
+        publish(server, room, n)
+        epochs.add(publish_surely(server, empty, n)["epoch"])
     for socket in sockets:
-        told = socket.expect(type="gap")
-        tap.isnt(told["epoch"], epoch, "epoch")
+        for n in range(1, 4):
+            socket.expect(offset=n, n=n)
+    master.wait_synced(replica)
+    feed.cut()
+    lines[1].cut()
+    tap.is_(passing_master(master, lines[0], server, room, empty), epochs, "the epochs: it goes on with both rooms")
+    replica.promote()
+    lines[1].retarget(replica)
+    lines[1].mend()
+    theirs = publish_surely(other, room, "theirs")
+    tap.is_((theirs["epoch"] in epochs, theirs["offset"]), (True, 4), "to who never saw it, it is the next one")
+    lines[0].retarget(replica)
+    lines[0].mend()
+    with open_page(server) as late:
+        def joined():
+            late.send_json({"type": "subscribe", "room": room, "since": {"epoch": theirs["epoch"], "offset": 3}})
+            answer = late.recv_json()
+            return answer["type"] == "subscribed" and answer
+        back = wait_until(joined, "the host to hear the next master")
+        tap.is_((back["recovered"], back["epoch"] in epochs), (False, False), "who comes back to the host that did")
+    for socket in sockets:
+        tap.ok(socket.expect(type="gap")["epoch"] not in epochs, "another epoch")
     after = publish_surely(server, room, "next")
     for socket in sockets:
         socket.expect(n="next", offset=after["offset"])
         socket.expect_nothing()
-    tap.isnt(publish_surely(server, empty, "next")["epoch"], empties[-1], "epoch of the room without members")
+    tap.ok(publish_surely(server, empty, "next")["epoch"] not in epochs, "another epoch of the room without members")
     gone(sockets)
-    tap.is_(server.stop(), [], "problems of nginx")
-    for part in (line, feed, replica, master):
+    for host in (server, other):
+        tap.is_(host.stop(), [], "problems of nginx")
+    for part in (*lines, feed, replica, master):
         part.close()
 
 

@@ -129,7 +129,7 @@ void RedisBroker::send_sync(const RoomPtr& room) {
     room->waiting.clear();
     room->syncing = true;
     room->wants_sync = false;
-    const RedisClaim claim = room->claim_for_sync(room->node->fence());
+    const RedisClaim claim = room->claim();
     const HistoryLimits history = history_(room->room->name);
     const Position cursor = room->room->cursor;
     std::optional<std::uint64_t> from;
@@ -159,6 +159,11 @@ void RedisBroker::send_sync(const RoomPtr& room) {
     room->members_known = room->members_known || !members.empty();
 
     const std::string offset = std::to_string(claim.offset);
+    std::string seen_at = claim.fence;
+    for (const RedisClaim& other : room->unjudged()) {
+        if (other.epoch != claim.epoch || other.fence == room->node->fence()) continue;
+        seen_at += ' ' + std::to_string(other.offset) + ' ' + other.check + ' ' + other.fence;
+    }
     const std::string start = from ? std::to_string(*from) : std::string();
     const std::string count = std::to_string(most);
     std::vector<std::string> numbers;
@@ -169,7 +174,7 @@ void RedisBroker::send_sync(const RoomPtr& room) {
                                                claim.epoch,
                                                offset,
                                                claim.check,
-                                               claim.fence,
+                                               seen_at,
                                                start,
                                                count,
                                                mode};

@@ -110,13 +110,6 @@ void RedisRoom::on_acknowledged(std::string_view epoch, std::uint64_t offset, st
     acknowledged_.fence = fence;
 }
 
-RedisClaim RedisRoom::claim_for_sync(const std::string& fence) {
-    asked_.clear();
-    if (!is_proven(fence) || unjudged_.empty()) return claim();
-    asked_ = unjudged_.front().fence;
-    return unjudged_.front();
-}
-
 void RedisRoom::remember(std::vector<RedisClaim> claims) {
     if (claims.empty()) return;
     acknowledged_ = std::move(claims.front());
@@ -124,18 +117,16 @@ void RedisRoom::remember(std::vector<RedisClaim> claims) {
     unjudged_ = std::move(claims);
 }
 
-// What this server itself has acknowledged it has; what others have is to be looked for in the next sync.
+// Nothing is unjudged any more; what this server itself has acknowledged is the room's own from here on.
 void RedisRoom::prove(const std::string& fence) {
     fence_ = proven_ = fence;
     if (acknowledged_.epoch != epoch_) acknowledged_ = {};
     acknowledged_.fence = fence;
     for (RedisClaim& claim : unjudged_) {
         if (claim.epoch == epoch_ && claim.fence == fence && claim.offset > acknowledged_.offset)
-            acknowledged_ = claim;
+            acknowledged_ = std::move(claim);
     }
-    std::erase_if(unjudged_,
-                  [&](const RedisClaim& claim) { return claim.epoch != epoch_ || claim.fence == fence; });
-    if (!unjudged_.empty()) wants_sync = true;
+    unjudged_.clear();
 }
 
 void RedisRoom::keep_unjudged(RedisClaim claim) {
@@ -151,6 +142,11 @@ void RedisRoom::keep_unjudged(RedisClaim claim) {
 
 void RedisRoom::on_proven(const std::string& fence, RoomSink& sink, RedisMeter& meter) {
     if (proven_ == fence) return;
+    const auto of_another = [&](const RedisClaim& claim) { return claim.fence != fence; };
+    if (std::any_of(unjudged_.begin(), unjudged_.end(), of_another)) {
+        wants_sync = true;
+        return;
+    }
     prove(fence);
     drop_early(fence);
     take_early(fence, sink, meter);
@@ -297,8 +293,6 @@ void RedisRoom::on_sync(const RedisSync& sync, const std::string& fence, RoomSin
     epoch_ = sync.epoch;
     secret_ = sync.secret;
     if (room->cursor.offset == sync.offset) check_ = sync.check;
-    if (!asked_.empty())
-        std::erase_if(unjudged_, [&](const RedisClaim& claim) { return claim.fence == asked_; });
     prove(fence);
     drop_early(fence);
     take_early(fence, sink, meter);

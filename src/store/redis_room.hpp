@@ -110,9 +110,7 @@ public:
     // The newest of what came, early or in order, and of what was acknowledged, from the server that has been
     // proven: what comes from another before it is, says nothing.
     [[nodiscard]] RedisClaim claim() const;
-    // What a sync is to compare: claim(), or, where the server is proven, what another one has acknowledged.
-    [[nodiscard]] RedisClaim claim_for_sync(const std::string& fence);
-    // Acknowledged by servers that were not proven then, nor since; one for each.
+    // Acknowledged by servers that were not proven then, nor since; one for each. A server must have these, too.
     [[nodiscard]] const std::vector<RedisClaim>& unjudged() const { return unjudged_; }
     // `repeat`: the server had it before. May set wants_sync.
     void on_acknowledged(std::string_view epoch, std::uint64_t offset, std::string_view check,
@@ -122,10 +120,10 @@ public:
 
     // A message of the channel. May set wants_sync.
     void on_message(std::string_view message, const std::string& fence, RoomSink& sink, RedisMeter& meter);
-    // The server has what claim() says: it goes on with the room. May set wants_sync.
+    // The server has what claim() says: it goes on with the room, unless something is unjudged. May set wants_sync.
     void on_proven(const std::string& fence, RoomSink& sink, RedisMeter& meter);
     [[nodiscard]] bool is_proven(const std::string& fence) const { return proven_ == fence; }
-    // Proven, too, or another life. Catches up; what is not there may be on its way, so that a gap is told the
+    // It has what claim() and unjudged() say, or another life. Catches up; what is not there may be on its way, so that a gap is told the
     // second time only, and `suspect` is set before. May set wants_sync.
     void on_sync(const RedisSync& sync, const std::string& fence, RoomSink& sink, RedisMeter& meter);
     // After on_sync: everything since a position, up to the cursor; nothing where it is not all there.
@@ -151,7 +149,6 @@ private:
     std::string fence_;  // of the server that it came from
     RedisClaim acknowledged_;
     std::vector<RedisClaim> unjudged_;  // of other servers than the proven one
-    std::string asked_;                 // of unjudged_: the server whose claim the last sync compared
     std::string proven_;                // the server that has been found to go on with the room
     struct Early {
         std::string message;

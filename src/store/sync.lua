@@ -3,7 +3,8 @@
 --
 --   KEYS  the room's meta, stream, at and at:WORKER
 --   ARGV  1 the id of the replication it knows   2 random word   3 "1": sharded pub/sub
---         4 epoch, 5 offset, 6 check of the last event it has seen ("": none)   7 the replication then
+--         4 epoch, 5 offset, 6 check of the last event it has seen ("": none)   7 the replication then; behind it
+--         what other servers have acknowledged: OFFSET CHECK REPLICATION …
 --         8 events after this offset are wanted ("": none)   9 how many at the most
 --         10 members: "" as they are, "+" changes, "=" all   11 … user, count, user, count …
 --
@@ -18,25 +19,29 @@ local room = redis.call('HMGET', meta, 'epoch', 'offset', 'secret', 'check', 'fe
 local epoch, offset, secret, check = room[1], tonumber(room[2]) or 0, room[3], room[4] or ''
 local present = room[5]
 
--- Whether event `n`, seen with this check, is what this server has as event n.
-local function continues(n, seen, then_fence)
+-- Whether event `id`, seen with this check, is what this server has under that offset.
+local function continues(id, seen, then_fence)
+  local n = tonumber(id)
   if n > offset then return false end
   if n == 0 or (then_fence == fence and present == fence) then return true end
   if n == offset then return seen == check end
-  local entry = redis.call('XRANGE', stream, ARGV[5], ARGV[5], 'COUNT', 1)[1]
+  local entry = redis.call('XRANGE', stream, id, id, 'COUNT', 1)[1]
   if not entry then
     -- Trimmed. What a server has of an epoch when it takes over is a beginning of what there was before: of the
     -- line that wrote here last, or, where this one has written already, of the one before.
     if present == then_fence then return true end
     return present == fence and then_fence == room[6] and n <= (tonumber(room[7]) or 0)
   end
-  local text = epoch .. ' ' .. ARGV[5] .. ' ' .. entry[2][2] .. ' ' .. entry[2][4]
+  local text = epoch .. ' ' .. id .. ' ' .. entry[2][2] .. ' ' .. entry[2][4]
   return redis.sha1hex(text .. secret):sub(1, 16) == seen
 end
 
-if epoch and epoch == ARGV[4] and not continues(tonumber(ARGV[5]), ARGV[6], ARGV[7]) then
+if epoch and epoch == ARGV[4] then
+  local then_fence, others = ARGV[7]:match('^(%S*)(.*)$')
+  local whole = continues(ARGV[5], ARGV[6], then_fence)
+  for id, seen, by in others:gmatch('(%d+) (%S+) (%S+)') do whole = whole and continues(id, seen, by) end
   -- Acknowledged events are gone. Nobody may go on as if nothing had happened.
-  epoch = nil
+  if not whole then epoch = nil end
 end
 if not epoch then
   secret = redis.sha1hex(word .. time[1] .. '.' .. time[2] .. meta)

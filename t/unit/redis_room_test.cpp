@@ -310,59 +310,63 @@ void a_lost_tail_is_told_whatever_the_new_server_says(void**) {
     }
 }
 
-// A server that was master for a moment has acknowledged something: whoever is master next must have it, or it is told.
+// A server that was master for a moment has acknowledged something: whoever is master next must have it, or it is told
+// before anything newer.
 void what_a_passing_server_acknowledged_is_looked_for_at_the_next(void**) {
-    for (const bool by_check : {true, false}) {
-        for (const bool is_there : {true, false}) {
-            Fixture f;
-            f.fence = "f1";
-            f.synced(42);
-            f.room.on_acknowledged("e1", 43, "passing", "f2");
-            f.room.on_acknowledged("e1", 44, "newest", "f2");
-            f.room.on_acknowledged("e1", 43, "older", "f2");
-            f.fence = "f3";
-            assert_int_equal(f.room.claim_for_sync("f3").offset, 42);
-            f.begin_sync();
-            if (by_check) {
-                f.room.on_proven("f3", f.sink, f.meter);
-            } else {
-                f.synced(42);
-            }
-            // The clients' own position is good there.
-            f.given("");
-            assert_true(std::exchange(f.room.wants_sync, false));
-            f.live(43);
-            f.given("43");
-            const RedisClaim claim = f.room.claim_for_sync("f3");
-            assert_string_equal(claim.check.c_str(), "newest");
-            assert_string_equal(claim.fence.c_str(), "f2");
-            assert_int_equal(claim.offset, 44);
-            f.begin_sync();
-            if (is_there) {
-                f.synced(44, 44);
-                f.given("44");
-            } else {
-                f.sync(Life{.epoch = "e2", .secret = "other"}.sync(0));
-                f.given("gap(e2:0 reset)");
-            }
-            assert_false(f.room.wants_sync);
-            assert_true(f.room.unjudged().empty());
-            assert_string_equal(f.room.claim_for_sync("f3").fence.c_str(), "f3");
+    for (const bool is_there : {true, false}) {
+        Fixture f;
+        f.fence = "f1";
+        f.synced(42);
+        f.room.on_acknowledged("e1", 43, "passing", "f2");
+        f.room.on_acknowledged("e1", 44, "newest", "f2");
+        f.room.on_acknowledged("e1", 43, "older", "f2");
+        assert_int_equal(f.room.unjudged().size(), 1);
+        assert_string_equal(f.room.unjudged().front().check.c_str(), "newest");
+        assert_int_equal(f.room.claim().offset, 42);
+        // That the members' own position is there is not enough.
+        f.fence = "f3";
+        f.room.wants_sync = false;
+        f.room.on_proven("f3", f.sink, f.meter);
+        assert_true(f.room.wants_sync && !f.room.is_proven("f3"));
+        f.live(43);
+        f.given("");
+        f.begin_sync();
+        if (is_there) {
+            f.synced(44, 43);
+            f.given("43 44");
+        } else {
+            f.sync(Life{.epoch = "e2", .secret = "other"}.sync(0));
+            f.given("gap(e2:0 reset)");
         }
+        assert_true(f.room.is_proven("f3") && f.room.unjudged().empty() && !f.room.wants_sync);
     }
 }
 
 void what_the_server_itself_acknowledged_needs_no_judge(void**) {
+    for (const bool by_check : {true, false}) {
+        Fixture f;
+        f.fence = "f1";
+        f.synced(42);
+        f.fence = "f2";
+        f.room.on_acknowledged("e1", 43, "of f2", "f2");
+        f.begin_sync();
+        if (by_check) {
+            f.room.on_proven("f2", f.sink, f.meter);
+        } else {
+            f.synced(42);
+        }
+        assert_true(f.room.is_proven("f2") && f.room.unjudged().empty());
+        assert_int_equal(f.room.claim().offset, 43);
+        assert_string_equal(f.room.claim().check.c_str(), "of f2");
+    }
+}
+
+void acknowledgements_of_many_servers_are_bounded(void**) {
     Fixture f;
-    f.fence = "f1";
-    f.synced(42);
-    f.fence = "f2";
-    f.room.on_acknowledged("e1", 43, "of f2", "f2");
-    f.begin_sync();
-    f.synced(42);
-    assert_true(f.room.unjudged().empty());
-    assert_int_equal(f.room.claim().offset, 43);
-    assert_string_equal(f.room.claim_for_sync("f2").check.c_str(), "of f2");
+    f.synced(1);
+    for (int i = 0; i < 20; ++i) f.room.on_acknowledged("e1", 2, "c", "server" + std::to_string(i));
+    assert_int_equal(f.room.unjudged().size(), 8);
+    assert_string_equal(f.room.unjudged().back().fence.c_str(), "server19");
 }
 
 // An old event may have been trimmed at the next server, which would look like a loss.
@@ -391,14 +395,6 @@ void what_is_acknowledged_before_the_first_sync_is_the_rooms_own(void**) {
     other.room.remember({{"e1", 8, "c", "r1"}});
     other.room.on_acknowledged("e2", 1, "another life", "r1");
     assert_string_equal(other.room.claim().epoch.c_str(), "e2");
-}
-
-void acknowledgements_of_many_servers_are_bounded(void**) {
-    Fixture f;
-    f.synced(1);
-    for (int i = 0; i < 20; ++i) f.room.on_acknowledged("e1", 2, "c", "server" + std::to_string(i));
-    assert_int_equal(f.room.unjudged().size(), 8);
-    assert_string_equal(f.room.unjudged().back().fence.c_str(), "server19");
 }
 
 void a_check_proves_a_server_too(void**) {
