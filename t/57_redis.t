@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """Rooms shared through Redis by two nginx hosts: one order, one history, one presence; and what becomes of them when
 Redis goes, stalls, forgets, lies or refuses."""
+import contextlib
 import json
 import os
 import re
@@ -732,31 +733,75 @@ def _():
         tap.is_(server.stop(), [], "problems")
 
 
+class Pair:
+    """A master with a replica, and hosts that reach Redis each by a line of its own."""
+
+    def __init__(self, *names, workers=2):
+        self.master, self.replica = Redis(), Redis()
+        self.feed = Proxy(self.master)
+        self.replica.replica_of(self.master, through=self.feed)
+        self.synced()
+        self.lines = [Proxy(self.master) for _ in names]
+        self.hosts = [Nginx(LOCATIONS, http=HTTP + f"rooms_redis {line.url};", files=FILES, name=name, workers=workers)
+                      for line, name in zip(self.lines, names)]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        problems = [host.stop() for host in self.hosts]
+        for part in (*self.lines, self.feed, self.replica, self.master):
+            part.close()
+        if kind is None:
+            tap.is_(problems, [[] for _ in self.hosts], "problems of nginx")
+
+    def synced(self):
+        self.master.wait_synced(self.replica)
+
+    def fail_over(self):
+        for line in self.lines:
+            line.cut()
+        self.master.kill()
+        self.replica.promote()
+
+    def leads_on(self, number):
+        """The host of that number reaches the replica from now on."""
+        self.lines[number].retarget(self.replica)
+        self.lines[number].mend()
+
+
+@contextlib.contextmanager
+def deaf(server, at):
+    """Publications can be had of that Redis, and no channels; `server`, which is led to it inside, has noticed on the way out."""
+    with at.client() as client:
+        client("ACL", "SETUSER", "default", "-subscribe")
+        yield client
+        server.wait_log("subscriptions cannot be had: NOPERM")
+
+
 def failover(lost, history="session"):
     """The master dies, a replica is promoted that never got the last `lost` events. (members' gaps, epoch before, after)"""
-    master, replica = Redis(), Redis()
-    line, feed = Proxy(master), Proxy(master)
-    replica.replica_of(master, through=feed)
-    master.wait_synced(replica)
-    server = Nginx(LOCATIONS, http=HTTP + f"rooms_redis {line.url};", files=FILES, name=f"failover, {lost} lost")
+    with Pair(f"failover, {lost} lost") as pair:
+        return fail_over_with(pair, lost, history)
+
+
+def fail_over_with(pair, lost, history):
+    server, = pair.hosts
     room = new_room(history)
     sockets = [open_page(server, worker=pid) for pid in server.workers()]
     epoch = [join(socket, room)["epoch"] for socket in sockets][0]
     for n in range(1, 6):
         publish(server, room, n)
-    master.wait_synced(replica)
+    pair.synced()
     if lost:
-        feed.cut()
+        pair.feed.cut()
     for n in range(6, 6 + lost):
         publish(server, room, n)
     for socket in sockets:
         for n in range(1, 6 + lost):
             socket.expect(offset=n, n=n)
-    line.cut()
-    master.kill()
-    replica.promote()
-    line.retarget(replica)
-    line.mend()
+    pair.fail_over()
+    pair.leads_on(0)
     for n in ("a", "b", "c", "d"):
         publish_surely(server, room, n)
     got = [[] for _ in sockets]
@@ -772,10 +817,6 @@ def failover(lost, history="session"):
     with open_page(server) as socket:
         back = join(socket, room, since={"epoch": epoch, "offset": 5 + lost})["recovered"]
     gone(sockets)
-    problems = server.stop()
-    tap.is_(problems, [], "problems of nginx")
-    for part in (line, feed, replica, master):
-        part.close()
     return got, epoch, after, back
 
 
@@ -792,159 +833,113 @@ def _():
     tap.is_(back, False, "recovered with the lost position")
 
 
-def passing_master(master, line, server, *rooms):
-    """It comes back as another server than before, takes publications before its channels can be had, and is gone."""
-    line.cut()
-    master.kill()
-    master.start()
-    with master.client() as client:
-        client("ACL", "SETUSER", "default", "-subscribe")
-    line.mend()
-    server.wait_log("subscriptions cannot be had: NOPERM")
-    taken = [publish_surely(server, room, "passing") for _ in range(8) for room in rooms]     # by each worker
-    line.cut()
-    master.kill()
-    return {answer["epoch"] for answer in taken}
-
-
 @tap.case("what a master acknowledged that came back for a moment is missing at the next one: every member is told before anything newer")
 def _():
-    master, replica = Redis(), Redis()
-    lines, feed = [Proxy(master), Proxy(master)], Proxy(master)
-    replica.replica_of(master, through=feed)
-    master.wait_synced(replica)
-    server, other = (Nginx(LOCATIONS, http=HTTP + f"rooms_redis {line.url};", files=FILES, name=name)
-                     for line, name in zip(lines, ("a passing master", "that never saw it")))
-    room, empty = new_room(), new_room()
-    sockets = [open_page(server, worker=pid) for pid in server.workers()]
-    away = open_page(server)
-    epochs = {join(socket, room)["epoch"] for socket in (*sockets, away)}
-    away.close()
-    for n in range(1, 4):
-        publish(server, room, n)
-        epochs.add(publish_surely(server, empty, n)["epoch"])
-    for socket in sockets:
+    with Pair("a passing master", "that never saw it") as pair:
+        server, other = pair.hosts
+        room, empty = new_room(), new_room()
+        sockets = [open_page(server, worker=pid) for pid in server.workers()]
+        epochs = {join(socket, room)["epoch"] for socket in sockets}
         for n in range(1, 4):
-            socket.expect(offset=n, n=n)
-    master.wait_synced(replica)
-    feed.cut()
-    lines[1].cut()
-    tap.is_(passing_master(master, lines[0], server, room, empty), epochs, "the epochs: it goes on with both rooms")
-    replica.promote()
-    lines[1].retarget(replica)
-    lines[1].mend()
-    theirs = publish_surely(other, room, "theirs")
-    tap.is_((theirs["epoch"] in epochs, theirs["offset"]), (True, 4), "to who never saw it, it is the next one")
-    lines[0].retarget(replica)
-    lines[0].mend()
-    with open_page(server) as late:
-        def joined():
-            late.send_json({"type": "subscribe", "room": room, "since": {"epoch": theirs["epoch"], "offset": 3}})
-            answer = late.recv_json()
-            return answer["type"] == "subscribed" and answer
-        back = wait_until(joined, "the host to hear the next master")
-        tap.is_((back["recovered"], back["epoch"] in epochs), (False, False), "who comes back to the host that did")
-    for socket in sockets:
-        tap.ok(socket.expect(type="gap")["epoch"] not in epochs, "another epoch")
-    after = publish_surely(server, room, "next")
-    for socket in sockets:
-        socket.expect(n="next", offset=after["offset"])
-        socket.expect_nothing()
-    tap.ok(publish_surely(server, empty, "next")["epoch"] not in epochs, "another epoch of the room without members")
-    gone(sockets)
-    for host in (server, other):
-        tap.is_(host.stop(), [], "problems of nginx")
-    for part in (*lines, feed, replica, master):
-        part.close()
-
-
-def one_worker(line, name):
-    return Nginx(LOCATIONS, http=HTTP + f"rooms_redis {line.url};", files=FILES, name=name, workers=1)
+            publish(server, room, n)
+            epochs.add(publish_surely(server, empty, n)["epoch"])
+        for socket in sockets:
+            for n in range(1, 4):
+                socket.expect(offset=n, n=n)
+        pair.synced()
+        pair.feed.cut()
+        for line in pair.lines:
+            line.cut()
+        # It comes back as another server than before, and takes publications before its channels can be had.
+        pair.master.kill()
+        pair.master.start()
+        with deaf(server, pair.master):
+            pair.lines[0].mend()
+        passing = {publish_surely(server, one, "passing")["epoch"] for _ in range(8) for one in (room, empty)}     # by each worker
+        tap.is_(passing, epochs, "the epochs: it goes on with both rooms")
+        pair.fail_over()
+        pair.leads_on(1)
+        theirs = publish_surely(other, room, "theirs")
+        tap.is_((theirs["epoch"] in epochs, theirs["offset"]), (True, 4), "to who never saw it, it is the next one")
+        pair.leads_on(0)
+        with open_page(server) as late:
+            def joined():
+                late.send_json({"type": "subscribe", "room": room, "since": {"epoch": theirs["epoch"], "offset": 3}})
+                answer = late.recv_json()
+                return answer["type"] == "subscribed" and answer
+            back = wait_until(joined, "the host to hear the next master")
+            tap.is_((back["recovered"], back["epoch"] in epochs), (False, False), "who comes back to the host that did")
+        for socket in sockets:
+            tap.ok(socket.expect(type="gap")["epoch"] not in epochs, "another epoch")
+        after = publish_surely(server, room, "next")
+        for socket in sockets:
+            socket.expect(n="next", offset=after["offset"])
+            socket.expect_nothing()
+        tap.ok(publish_surely(server, empty, "next")["epoch"] not in epochs, "another epoch of the room without members")
+        gone(sockets)
 
 
 @tap.case("a member that leaves while its room's new master is not yet heard: what it had seen is missing there, and the next is told")
 def _():
-    master, replica = Redis(), Redis()
-    lines, feed = [Proxy(master), Proxy(master)], Proxy(master)
-    replica.replica_of(master, through=feed)
-    first, second = (one_worker(line, name) for line, name in zip(lines, ("of who leaves", "of who comes")))
-    room = new_room()
-    socket = open_page(first)
-    epoch = join(socket, room)["epoch"]
-    publish(first, room, 1)
-    master.wait_synced(replica)
-    feed.cut()
-    lines[1].cut()
-    publish(first, room, 2)
-    for n in (1, 2):
-        socket.expect(offset=n, n=n)
-    lines[0].cut()
-    master.kill()
-    replica.promote()
-    with replica.client() as client:
-        client("ACL", "SETUSER", "default", "-subscribe")
-        lines[0].retarget(replica)
-        lines[0].mend()
-        first.wait_log("subscriptions cannot be had: NOPERM")
+    with Pair("of who leaves", "of who comes", workers=1) as pair:
+        first, second = pair.hosts
+        room = new_room()
+        socket = open_page(first)
+        epoch = join(socket, room)["epoch"]
+        publish(first, room, 1)
+        pair.synced()
+        pair.feed.cut()
+        pair.lines[1].cut()
+        publish(first, room, 2)
+        for n in (1, 2):
+            socket.expect(offset=n, n=n)
+        pair.fail_over()
+        with deaf(first, pair.replica):
+            pair.leads_on(0)
         socket.close()
-        wait_until(lambda: client("HGET", f"rooms:{{{room}}}:meta", "epoch") != epoch, "another epoch")
-        client("ACL", "SETUSER", "default", "allcommands")
-    lines[1].retarget(replica)
-    lines[1].mend()
-    publish_surely(second, room, "newer")
-    with open_page(second) as socket:
-        tap.is_(join(socket, room, since={"epoch": epoch, "offset": 2})["recovered"], False, "recovered")
-    for server in (first, second):
-        tap.is_(server.stop(), [], "problems of nginx")
-    for part in (*lines, feed, replica, master):
-        part.close()
+        with pair.replica.client() as client:
+            wait_until(lambda: client("HGET", f"rooms:{{{room}}}:meta", "epoch") != epoch, "another epoch")
+            client("ACL", "SETUSER", "default", "allcommands")
+        pair.leads_on(1)
+        publish_surely(second, room, "newer")
+        with open_page(second) as socket:
+            tap.is_(join(socket, room, since={"epoch": epoch, "offset": 2})["recovered"], False, "recovered")
 
 
 @tap.case("what is old and trimmed is no loss: a host that published long ago, a repeat at another server, a restart that lost nothing")
 def _():
-    master, replica = Redis(), Redis()
-    lines, feed = [Proxy(master), Proxy(master)], Proxy(master)
-    replica.replica_of(master, through=feed)
-    old, busy = (one_worker(line, name) for line, name in zip(lines, ("of long ago", "that is busy")))
-    room = new_room()
-    socket = open_page(busy)
-    epoch = join(socket, room)["epoch"]
-    publish(old, room, 1)
-    publish(busy, room, 2, id="first")
-    for n in range(3, 401):
-        publish(busy, room, n)
-    for n in range(1, 401):
-        socket.expect(offset=n, n=n)
-    master.wait_synced(replica)
-    for line in lines:
-        line.cut()
-    master.kill()
-    replica.promote()
-    lines[0].retarget(replica)
-    lines[0].mend()
-    publish_surely(old, new_room(), "up")
-    with replica.client() as client:
-        client("ACL", "SETUSER", "default", "-subscribe")
-        lines[1].retarget(replica)
-        lines[1].mend()
-        busy.wait_log("subscriptions cannot be had: NOPERM")
-        again = wait_until(lambda: (lambda answer: answer.status == 200 and answer.json)(publish(busy, room, 2, expect=None, id="first")),
-                           "the repeat to be taken")
-        tap.is_([again["epoch"], again["offset"]], [epoch, 2], "the repeat")
-    for line in lines:
-        line.cut()
-    replica.kill()
-    replica.start()
-    for line in lines:
-        line.mend()
-    tap.is_(publish_surely(busy, room, 401)["epoch"], epoch, "epoch")
-    socket.expect(offset=401, n=401)
-    socket.expect_nothing()
-    socket.close()
-    for server in (old, busy):
-        tap.is_(server.stop(), [], "problems of nginx")
-    for part in (*lines, feed, replica, master):
-        part.close()
+    def repeated():
+        answer = publish(busy, room, 2, expect=None, id="first")
+        return answer.status == 200 and answer.json
+
+    with Pair("of long ago", "that is busy", workers=1) as pair:
+        old, busy = pair.hosts
+        room = new_room()
+        with open_page(busy) as socket:
+            epoch = join(socket, room)["epoch"]
+            publish(old, room, 1)
+            publish(busy, room, 2, id="first")
+            for n in range(3, 401):
+                publish(busy, room, n)
+            for n in range(1, 401):
+                socket.expect(offset=n, n=n)
+            pair.synced()
+            pair.fail_over()
+            pair.leads_on(0)
+            publish_surely(old, new_room(), "up")
+            with deaf(busy, pair.replica):
+                pair.leads_on(1)
+            again = wait_until(repeated, "the repeat to be taken")
+            tap.is_([again["epoch"], again["offset"]], [epoch, 2], "the repeat")
+            for line in pair.lines:
+                line.cut()
+            pair.replica.kill()
+            pair.replica.start()
+            for line in pair.lines:
+                line.mend()
+            tap.is_(publish_surely(busy, room, 401)["epoch"], epoch, "epoch")
+            socket.expect(offset=401, n=401)
+            socket.expect_nothing()
 
 
 @tap.case("a failover that lost nothing: no gap, the epoch stays, and who was away resumes")
