@@ -346,15 +346,15 @@ http {{
         os.kill(self.pid, signum)
 
     def reload(self, wait_old=False, **pieces):
-        """HUP with changed pieces (none: same file). Returns when the new workers serve; wait_old: and the old left."""
+        """HUP with changed pieces (none: same file). Returns when the new workers serve, and none of the old takes a connection
+        any more; wait_old: and they have left."""
         if pieces:
             self.pieces.update(pieces)
         self.write("nginx.conf", self.config())
         old = set(self.processes())
         self.changed_workers = True
         self.send_signal(signal.SIGHUP)
-        wait_until(lambda: len([pid for pid in self.workers() if pid not in old]) >= self.workers_wanted,
-                   "new workers after reload")
+        wait_until(lambda: len(self.workers()) >= self.workers_wanted and not old & set(self.workers()), "new workers after reload")
         if wait_old:
             wait_until(lambda: not old & set(self.processes()), "old workers to leave", TIMEOUT + 5)
         return self
