@@ -455,7 +455,11 @@ def _():
 def _():
     os.rename(server.path("error.log"), server.path("error.log.1"))
     server.send_signal(10)
-    wait_until(lambda: os.path.exists(server.path("error.log")), "a new error log")
+
+    def left_it():
+        files = [f"/proc/{pid}/fd/{fd}" for pid in (server.pid, *server.workers()) for fd in os.listdir(f"/proc/{pid}/fd")]
+        return not any(os.path.islink(file) and os.readlink(file).endswith("/error.log.1") for file in files)
+    wait_until(left_it, "the old log to be left")
     token = bad_token()
     opened("/ws?token=TOKEN", code=4002, token=token)
     server.wait_log(r"token refused.*request: \"GET /ws\?token=\*+ HTTP")

@@ -18,7 +18,7 @@ from rooms.proxy import Proxy                                      # noqa: E402
 # ms, without what the machine takes. A password costs 3 to 8 ms a connection, of which a worker has three, and 240 where a
 # sanitizer looks at each allocation.
 OWN_STALL = 2000 if ASAN else 20 * SCALE
-PASSWORDS_STALL = 2000 if ASAN else 60 * SCALE
+PASSWORDS_STALL = 2000 if ASAN else 30 * SCALE
 ANY_STALL = 3000 if ASAN else 1000 * SCALE      # with it: other tests, compilers
 TICK = 1.0
 
