@@ -325,8 +325,6 @@ test: ## everything: unit tests, corpora, the suite, then `make check`
 VALKEY := $(wildcard /usr/bin/valkey-server)
 VALKEY_T := $(sort $(wildcard t/5[789]_redis*.t t/7?_*_redis.t))
 
-# Machines have bad days: twice what is promised. Single files and `make faults` hold it to the letter.
-prove: export ROOMS_TIME_SCALE ?= 2
 prove: module module-faults unit-build load-build $(BENCH) $(NODE_MODULES) client demo $(if $(NGX_NAME),nginx) ## the suite, or T="t/a.t t/b.t" of it
 	@$(call suite,$(MODULE),$(MODULE)-faults,build/tap)
 	@$(if $(VALKEY),$(if $(filter $(VALKEY_T),$(T)),export ROOMS_REDIS_SERVER=$(VALKEY) && $(call suite,$(MODULE),$(MODULE)-faults,build/tap-valkey,$(filter $(VALKEY_T),$(T))),true),true)

@@ -14,7 +14,8 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 sys.path.insert(0, os.path.join(ROOT, "t/lib"))
-from rooms.nginx import children, free_port, make_certificate      # noqa: E402
+from rooms.process import children                          # noqa: E402
+from rooms.nginx import free_port, make_certificate                # noqa: E402
 
 LOAD = os.path.join(ROOT, "build/bench/load")
 SERVER_CPU, LOAD_CPU = "0", "1"

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from rooms import SCALE, jwt, ledger, nginx, tap, wait_until, ws                     # noqa: E402
+from rooms import SCALE, jwt, ledger, nginx, process, tap, wait_until, ws            # noqa: E402
 from rooms.cluster import Cluster, slot_of                                           # noqa: E402
 from rooms.load import Acknowledged, Publisher, Swarm                                # noqa: E402
 from rooms.proxy import Proxy                                                        # noqa: E402
@@ -60,7 +60,7 @@ def _():
         tap.is_(redis.client()("CONFIG", "GET", "appendfsync")[1], "everysec")
         tap.is_(redis.info("memory")["maxmemory"], 10 << 20)
         pid, directory = redis.pid, redis.dir
-    tap.ok(not nginx.alive(pid) and not os.path.exists(directory), "process and directory are gone")
+    tap.ok(not process.alive(pid) and not os.path.exists(directory), "process and directory are gone")
 
 
 @tap.case("data survive a restart and SIGKILL; a paused server answers when it goes on")
@@ -109,7 +109,7 @@ def _():
     words = child.stdout.readline().split()
     child.kill()
     child.communicate()
-    wait_until(lambda: not any(nginx.alive(int(pid)) for pid in words[:2]), "its processes to end")
+    wait_until(lambda: not any(process.alive(int(pid)) for pid in words[:2]), "its processes to end")
     subprocess.run(["rm", "-r", words[2]], check=True)
 
 

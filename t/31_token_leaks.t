@@ -10,7 +10,8 @@ import sys
 import threading
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from rooms import ASAN, TIMEOUT, http, jwt, tap, wait_until, ws  # noqa: E402
-from rooms.nginx import Nginx, title                      # noqa: E402
+from rooms.process import open_files, title        # noqa: E402
+from rooms.nginx import Nginx                             # noqa: E402
 from rooms.redis import Redis                             # noqa: E402
 from rooms.wire import Wire                               # noqa: E402
 
@@ -457,8 +458,7 @@ def _():
     server.send_signal(10)
 
     def left_it():
-        files = [f"/proc/{pid}/fd/{fd}" for pid in (server.pid, *server.workers()) for fd in os.listdir(f"/proc/{pid}/fd")]
-        return not any(os.path.islink(file) and os.readlink(file).endswith("/error.log.1") for file in files)
+        return not any(server.path("error.log.1") in open_files(pid) for pid in (server.pid, *server.workers()))
     wait_until(left_it, "the old log to be left")
     token = bad_token()
     opened("/ws?token=TOKEN", code=4002, token=token)

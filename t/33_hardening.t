@@ -17,6 +17,7 @@ from rooms import ASAN, ROOT, SCALE, http, jwt, tap, wait_until, ws     # noqa: 
 from rooms.nginx import BINARY, MODULE, Nginx                           # noqa: E402
 from rooms.page import open_page                                        # noqa: E402
 from rooms.postgres import Postgres                                     # noqa: E402
+from rooms.process import open_files                                    # noqa: E402
 from rooms.redis import Redis                                           # noqa: E402
 
 LOCATIONS = """
@@ -69,12 +70,7 @@ def status_of(pid):
 
 def connections(pid):
     """The process' sockets of TCP that do not listen."""
-    inodes = set()
-    for fd in os.listdir(f"/proc/{pid}/fd"):
-        try:
-            inodes |= set(re.findall(r"socket:\[(\d+)\]", os.readlink(f"/proc/{pid}/fd/{fd}")))
-        except OSError:
-            pass
+    inodes = set(re.findall(r"socket:\[(\d+)\]", " ".join(open_files(pid))))
     with open("/proc/net/tcp") as file:
         return [line.split() for line in file if line.split()[9] in inodes and line.split()[3] != "0A"]
 

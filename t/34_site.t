@@ -19,8 +19,9 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib
 from rooms import ROOT, SCALE, example, http, jwt, started, tap, wait_until, ws    # noqa: E402
 from rooms.example import block, paste, replaced                           # noqa: E402
 from rooms.net import Net                                                  # noqa: E402
-from rooms.nginx import BINARY, Nginx, alive, make_certificate             # noqa: E402
+from rooms.nginx import BINARY, Nginx, make_certificate                    # noqa: E402
 from rooms.page import join, open_page                                     # noqa: E402
+from rooms.process import alive                                           # noqa: E402
 from rooms.redis import Redis                                              # noqa: E402
 
 PAGE = example.page("docs/operations.md")

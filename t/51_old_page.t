@@ -9,7 +9,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib
 from rooms import SCALE, http, jwt, tap, wait_until, ws   # noqa: E402
 from rooms.nginx import Nginx                             # noqa: E402
 
-SECOND = 0.1 if SCALE <= 2 else 0.1 * SCALE        # of the page's clock
+SECOND = 0.1 * SCALE        # of the page's clock
 
 server = Nginx(locations="""
     location = /ws      { rooms; rooms_jwt_key HS256 @DIR@/secret; rooms_allow session:*; rooms_drain 400ms; }

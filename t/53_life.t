@@ -11,7 +11,8 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from rooms import ASAN, SCALE, http, jwt, tap, wait_until, ws             # noqa: E402
 from rooms.load import Publisher, Swarm, all_live, all_received, compare  # noqa: E402
-from rooms.nginx import BINARY, Nginx, children, title, workers_of        # noqa: E402
+from rooms.process import children, open_files, title              # noqa: E402
+from rooms.nginx import BINARY, Nginx, workers_of                         # noqa: E402
 from rooms.page import join, new_room, open_page, presence                # noqa: E402
 from rooms.processor import processor                                     # noqa: E402
 
@@ -527,9 +528,8 @@ def _():
                         "-s", "reopen"], check=True, capture_output=True, env=server._environment())
         wait_until(lambda: os.path.exists(server.path("access.log")), "the new log")
         # Each worker reopens for itself, a moment later.
-        links = lambda: [os.readlink(f"/proc/{pid}/fd/{fd}") for pid in server.workers()       # noqa: E731
-                         for fd in os.listdir(f"/proc/{pid}/fd") if os.path.islink(f"/proc/{pid}/fd/{fd}")]
-        wait_until(lambda: not any(link.endswith(".log.1") for link in links()), "all workers to write the new logs")
+        old = {server.path("access.log.1"), server.path("error.log.1")}
+        wait_until(lambda: not any(old & open_files(pid) for pid in server.workers()), "all workers to write the new logs")
         socket.close(1000)
         logged("reopened", 0, 1000)
         tap.unlike(server.read("access.log.1"), "user=reopened", "the old log")

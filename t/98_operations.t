@@ -20,6 +20,7 @@ from rooms import ROOT, SCALE, VERSION, example, http, jwt, tap, wait_until, ws 
 from rooms.example import block, paste, replaced                           # noqa: E402
 from rooms.nginx import BINARY, MODULE, Nginx, workers_of                  # noqa: E402
 from rooms.page import join, open_page                                     # noqa: E402
+from rooms.process import open_files                                       # noqa: E402
 from rooms.redis import Redis                                              # noqa: E402
 
 PAGE = example.page("docs/operations.md")
@@ -459,13 +460,7 @@ def _():
 
 def log_of(pid, server):
     """The files below logs/ that the process has open."""
-    found = set()
-    for fd in os.listdir(f"/proc/{pid}/fd"):
-        try:
-            found.add(os.readlink(f"/proc/{pid}/fd/{fd}"))
-        except OSError:
-            pass
-    return {path for path in found if path.startswith(server.path("logs/"))}
+    return {path for path in open_files(pid) if path.startswith(server.path("logs/"))}
 
 
 # --- upgrades

@@ -6,7 +6,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.a
 ASAN = os.environ.get("ROOMS_ASAN") == "1"
 with open(os.path.join(ROOT, "VERSION"), encoding="ascii") as _file:
     VERSION = _file.read().strip() + ("+faults" if ASAN else "")    # of the module under test; that one has fault points
-# Sanitizers, valgrind and machines on a bad day stretch every deadline by one factor; 1 is what is promised.
+# Sanitizers, valgrind and busy machines stretch every deadline by one factor.
 SCALE = float(os.environ.get("ROOMS_TIME_SCALE") or (4 if ASAN else 1))
 TIMEOUT = 8 * SCALE
 # Every nginx of the test gets a rooms_redis with a prefix of its own: see on_redis.py.

@@ -14,6 +14,7 @@ import tempfile
 import time
 
 from . import ASAN, ON_REDIS, ROOT, SCALE, TIMEOUT, wait_until
+from .process import alive, children, title
 
 BINARY = os.environ.get("ROOMS_NGINX", "/usr/sbin/nginx")
 MODULE = os.path.abspath(os.environ.get("ROOMS_MODULE") or os.path.join(ROOT, "build/ngx_http_rooms_module.so"))
@@ -61,36 +62,6 @@ def free_port():
             except OSError:
                 continue
     raise RuntimeError("no free port")
-
-
-def children(pid):
-    # The kernel may leave out a child that lives when another ends in this moment (proc(5)): what is said twice counts.
-    said = None
-    while True:
-        try:
-            with open(f"/proc/{pid}/task/{pid}/children") as file:
-                before, said = said, [int(word) for word in file.read().split()]
-        except OSError:
-            return []
-        if said == before:
-            return said
-
-
-def title(pid):
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return file.read().replace(b"\0", b" ").decode("latin-1")
-    except OSError:
-        return ""
-
-
-def alive(pid):
-    """True for a process that still runs; a zombie has ended."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 def workers_of(master, leaving=False):

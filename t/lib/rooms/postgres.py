@@ -16,7 +16,8 @@ import tempfile
 import threading
 
 from . import SCALE, TIMEOUT, wait_until
-from .nginx import children, free_port, make_certificate
+from .process import children
+from .nginx import free_port, make_certificate
 
 _started = []
 _ENVIRONMENT = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C"}      # without PG…
