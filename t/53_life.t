@@ -128,6 +128,10 @@ def drain_until_end(socket):
             message = socket.recv_json()
         except ws.Closed as end:
             return got, socket.closed.code if socket.closed else None, end
+        except AssertionError as end:
+            # Who reads later than the close timeout has what the kernel still had.
+            tap.like(str(end), "^stream ended inside", "its end")
+            return got, None, end
         got.append(message["offset"])
 
 
