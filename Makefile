@@ -337,7 +337,9 @@ matrix: ## the suite on other nginx: NGINX_SRC="DIR DIR"
 		$(MAKE) --no-print-directory prove NGX_SRC=$$(realpath $$source) || failed="$$failed $$source"; \
 	done; test -z "$$failed" || { echo "failed with:$$failed"; exit 1; }
 
-asan: module-asan load-build $(BENCH) $(NODE_MODULES) client $(if $(NGX_NAME),nginx-asan) ## the corpora and the suite, under ASan and UBSan; with NGX_SRC=DIR nginx too
+# Sanitised, the tests compute more than they wait: no more of them than there are cores. The bench is as it is.
+asan: TEST_JOBS = $(JOBS)
+asan: module module-asan load-build $(BENCH) $(NODE_MODULES) client $(if $(NGX_NAME),nginx-asan) ## the corpora and the suite, under ASan and UBSan; with NGX_SRC=DIR nginx too
 	@$(MAKE) --no-print-directory unit-build fuzz-replay $(ORACLE) $(UNIT_ASAN)
 	@export ROOMS_ASAN=1 ROOMS_UNIT_DIR=$(UNIT)-asan $(if $(NGX_NAME),ROOMS_NGINX=$(CURDIR)/$(MODULE)-asan/objs/nginx) && $(call suite,$(MODULE)-asan,$(MODULE)-asan,build/tap-asan)
 

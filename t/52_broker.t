@@ -468,8 +468,8 @@ def room_with_place(kind="deep"):
 
 
 def unavailable(ask, pattern):
-    """ask() is refused, and the log says so, at most once a second."""
-    response = ask()
+    """ask() is refused, and the log says so, at most once a second. What is old may have made place meanwhile."""
+    response = wait_until(lambda: refusal if (refusal := ask()).status != 200 else None, "a refusal")
     tap.is_(response.status, 503, "status")
     tap.ok(int(response.get("Retry-After")) > 0, "Retry-After")
     tap.like(response.json["error"]["message"], f"{pattern}.*rooms_zone", "the message")

@@ -29,7 +29,7 @@ LOCATIONS = f"""
     location = /ws       {{ {COMMON} rooms_drain 1200ms; rooms_rate 10000/10s; }}
     location = /beat     {{ {COMMON} rooms_heartbeat 400ms timeout=400ms; }}
     location = /slow     {{ {COMMON} rooms_send_queue 64k; }}
-    location = /stall    {{ {COMMON} rooms_send_queue 64m; rooms_heartbeat 400ms timeout=600ms; }}
+    location = /stall    {{ {COMMON} rooms_send_queue 64m; rooms_heartbeat 10s timeout=600ms; }}
     location = /upgrade  {{ {COMMON} rooms_access_log upgrade; rooms_drain 1200ms; }}
     location = /publish  {{ rooms_publish; }}
     location = /status   {{ rooms_status; }}
@@ -235,11 +235,8 @@ def _():
     room, since = new_room(), len(server.access_log())
     stalled = page("/stall", user=f"stalled{room}", rcvbuf=4096)
     join(stalled, room)
+    http.publish(server, [{"room": room, "type": "x", "data": {"fill": "x" * 30000}}] * 250)
     with page() as asker:
-        for n in range(600):
-            publish(room, n, fill="x" * 30000)
-            if n > 100 and presence(asker, room)[1] == 0:
-                break
         wait_until(lambda: presence(asker, room)[1] == 0, "it to be gone", 5 * SCALE)
     logged(f"stalled{room}", since, 4101)
     stalled.wire.close()

@@ -685,7 +685,8 @@ def _():
     server.reload(wait_old=True)
     connected(server)
     waiting = int(sql("select count(*) from hitl_approvals where status = 'pending'")[0][0])
-    wait_until(lambda: http.status(server)["approvals"]["pending"] == waiting, "pending")
+    wait_until(lambda: http.status(server)["approvals"]["pending"] == waiting and http.status(server)["postgres"]["outbox"]["depth"] == 0,
+               "pending, and what waits")
     text = http.get(server, "/status?format=prometheus").text
     got = http.status(server)
     for line in ("rooms_postgres_up 1", "rooms_postgres_workers_connected 2", f"rooms_approvals_pending {waiting}", "rooms_outbox_depth 0",

@@ -35,8 +35,8 @@ from rooms.redis import Redis                                                   
 from rooms.ws import Closed                                                      # noqa: E402
 
 SESSIONS = 20
-WITHIN = 0.05       # of the deadline
-A_SECOND = 200      # of races
+WITHIN = 0.05 * SCALE       # of the deadline
+A_SECOND = 200 / SCALE      # of races
 DECIDERS = 12
 KINDS = {}
 
