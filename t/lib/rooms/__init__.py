@@ -1,13 +1,27 @@
 # The test harness: a real nginx (nginx), a WebSocket client that speaks octets (ws), HTTP (http), tokens (jwt)
 # and TAP (tap). Python's standard library only. t/README.md says how a test is written with it.
 import os
+import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 ASAN = os.environ.get("ROOMS_ASAN") == "1"
 with open(os.path.join(ROOT, "VERSION"), encoding="ascii") as _file:
     VERSION = _file.read().strip() + ("+faults" if ASAN else "")    # of the module under test; that one has fault points
-# Sanitizers, valgrind and busy machines stretch every deadline by one factor.
-SCALE = float(os.environ.get("ROOMS_TIME_SCALE") or (4 if ASAN else 1))
+
+
+def _slowness():
+    """Of this machine now, beside the one that the deadlines are for; at least 1. By the processor's time: who else wants it
+    does not count."""
+    def turn():
+        began, n = time.process_time(), 0
+        while n < 50000:
+            n += 1
+        return (time.process_time() - began) / n
+    return max(1.0, sorted(turn() for _ in range(5))[2] / 25e-9)
+
+
+# Slow machines, sanitizers and valgrind stretch every deadline by one factor.
+SCALE = float(os.environ.get("ROOMS_TIME_SCALE") or (4 if ASAN else 1) * _slowness())
 TIMEOUT = 8 * SCALE
 # Every nginx of the test gets a rooms_redis with a prefix of its own: see on_redis.py.
 ON_REDIS = bool(os.environ.get("ROOMS_BROKER"))
@@ -15,7 +29,6 @@ ON_REDIS = bool(os.environ.get("ROOMS_BROKER"))
 
 def wait_until(condition, what, timeout=TIMEOUT):
     """Polls until condition() is true and returns its value; AssertionError names what was awaited."""
-    import time
     end = time.monotonic() + timeout
     pause = 0.002
     while True:

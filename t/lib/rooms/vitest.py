@@ -4,7 +4,7 @@ import os
 import subprocess
 import tempfile
 
-from . import ROOT, tap
+from . import ROOT, SCALE, tap
 
 CLIENT = os.path.join(ROOT, "client")
 
@@ -17,7 +17,7 @@ def run(*files, **environment):
     """Runs these of client/test; each of their tests becomes a case."""
     with tempfile.NamedTemporaryFile(suffix=".json") as report:
         done = subprocess.run(["npx", "vitest", "run", "--reporter=json", "--reporter=default", f"--outputFile.json={report.name}",
-                               *(f"test/{file}" for file in files)], cwd=CLIENT, env={**os.environ, "NO_COLOR": "1", **environment},
+                               *(f"test/{file}" for file in files)], cwd=CLIENT, env={**os.environ, "NO_COLOR": "1", "ROOMS_TIME_SCALE": str(SCALE), **environment},
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         text = open(report.name, encoding="utf-8").read()
     tests = []
