@@ -4,12 +4,11 @@ statements beside it."""
 import json
 import os
 import re
-import subprocess
 import sys
 import threading
 import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from rooms import ROOT, SCALE, http, tap, wait_until                                            # noqa: E402
+from rooms import SCALE, http, race, tap, wait_until                                            # noqa: E402
 from rooms.approvals import (LOCATIONS, OPTIONS, Watch, act, approvals_host, ask, connected, create, insert,  # noqa: E402
                              migrate, new_session, row)
 from rooms.page import join, open_page                                                        # noqa: E402
@@ -759,34 +758,19 @@ def _():
 
 # --- where it is tightest: t/faults/approvals.py runs these at full length
 
-def rig(kind, count):
-    done = subprocess.run([sys.executable, os.path.join(ROOT, "t/faults/approvals.py"), "--count", str(count), kind], stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True, check=False, timeout=300 * SCALE)
-    tap.is_((done.returncode, done.stderr), (0, ""), f"exit code and errors; {done.stdout}")
-    tap.diag(done.stdout)
-    return json.loads(done.stdout)
-
-
-@tap.case("decisions raced against the deadline by plain statements, four sweepers: each approval ends once and in time, told once")
-def _():
-    got = rig("race", 200)
-    tap.ok(min(got["ended"].get(status, 0) for status in ("approved", "rejected", "timeout")) > 0, f"all three happened: {got}")
-
-
-@tap.case("decisions raced against the deadline through the API: each answer is true")
-def _():
-    got = rig("race_api", 200)
-    tap.ok(min(got["ended"].get(status, 0) for status in ("approved", "rejected", "timeout")) > 0, f"all three happened: {got}")
+for kind, how in (("race", "by plain statements, four sweepers: each approval ends once and in time, told once"),
+                  ("race_api", "through the API: each answer is true")):
+    tap.add(f"decisions raced against the deadline {how}", race.open_race, "approvals.py", kind)
 
 
 @tap.case("a thousand due at one instant all end, and every page is told of each once")
 def _():
-    tap.is_(rig("due", 1000)["ended"], {"timeout": 1000})
+    tap.is_(race.run("approvals.py", "due", 1000)["ended"], {"timeout": 1000})
 
 
 @tap.case("deadlines at rest are told within 50 ms, by the median, and never early")
 def _():
-    late = rig("rest", 20)["late_ms"]
+    late = race.run("approvals.py", "rest", 20)["late_ms"]
     tap.ok(late["page"]["p50"] <= 50 * SCALE and late["transition"]["least"] >= 0, f"{late}")
 
 

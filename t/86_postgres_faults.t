@@ -182,8 +182,8 @@ def locks(what, lock, stuck, others_late, then):
     """The others end in time; what is locked, soon after it is not."""
     up()
     load = Load()
-    held = load.due(3, first=1.5, last=1.6)         # the lock is there by then, on a slow machine too
-    others = load.due(60, first=1.6, last=3)
+    held = load.due(3, first=1.5 * SCALE, last=1.6 * SCALE)         # the lock is there by then
+    others = load.due(60, first=1.6 * SCALE, last=3 * SCALE)
     probe = Probe(server)
     with pg.session() as owner:
         owner("begin")
@@ -191,7 +191,7 @@ def locks(what, lock, stuck, others_late, then):
         if "rooms_outbox" not in lock:
             load.write(load.sql, 30)
             wait_until(lambda: load.sql("select count(*) from rooms_outbox where type = 'x'") == [["0"]], "the outbox to go on", 2 * SCALE)
-        time.sleep(3.5)
+        time.sleep(3.5 * SCALE)
         states = dict(owner("select id, status from hitl_approvals where id in ('" + "', '".join(held + others) + "')"))
         free = {name for name in held + others if not stuck(name, held, load)}
         if others_late is not None:

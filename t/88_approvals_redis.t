@@ -4,11 +4,10 @@ Redis is away. What the scripts do by themselves: t/85."""
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from rooms import ROOT, SCALE, http, jwt, tap, wait_until       # noqa: E402
+from rooms import SCALE, http, jwt, race, tap, wait_until       # noqa: E402
 from rooms.nginx import Nginx                                   # noqa: E402
 from rooms.page import open_page                                # noqa: E402
 from rooms.redis import Redis                                   # noqa: E402
@@ -225,15 +224,8 @@ def _():
         tap.ok(4 <= looks() - before <= 12, f"{looks() - before} looks of two hosts in four seconds")
 
 
-@tap.case("decisions raced against the deadline while a host is reloaded: each approval ends once and in time, told once, each answer is true")
-def _():
-    # t/faults/approvals_redis.py has it at full length, and ten thousand due at once.
-    done = subprocess.run([sys.executable, os.path.join(ROOT, "t/faults/approvals_redis.py"), "--count", "200", "race"], stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True, check=False, timeout=120 * SCALE)
-    tap.is_((done.returncode, done.stderr), (0, ""), f"exit code and errors; {done.stdout}")
-    tap.diag(done.stdout)
-    ended = json.loads(done.stdout)["ended"]
-    tap.ok(min(ended.get(status, 0) for status in ("approved", "rejected", "timeout")) > 0, f"all three happened: {ended}")
+tap.add("decisions raced against the deadline while a host is reloaded: each approval ends once and in time, told once, each answer is true",
+        race.open_race, "approvals_redis.py", "race")
 
 
 tap.run()

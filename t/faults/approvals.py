@@ -35,7 +35,7 @@ from rooms.redis import Redis                                                   
 from rooms.ws import Closed                                                      # noqa: E402
 
 SESSIONS = 20
-WITHIN = 0.05 * SCALE       # of the deadline
+WITHIN = min(0.05 * SCALE, 1)     # of the deadline
 A_SECOND = 200 / SCALE      # of races
 DECIDERS = 12
 KINDS = {}

@@ -10,17 +10,14 @@ with open(os.path.join(ROOT, "VERSION"), encoding="ascii") as _file:
 
 
 def _slowness():
-    """Of this machine now, beside the one that the deadlines are for; at least 1. By the processor's time: who else wants it
-    does not count."""
-    def turn():
-        began, n = time.process_time(), 0
-        while n < 50000:
-            n += 1
-        return (time.process_time() - began) / n
-    return max(1.0, sorted(turn() for _ in range(5))[2] / 25e-9)
+    """Of this machine now, with all that runs on it, beside the one that the deadlines are for when it is idle; at least 1."""
+    began, n = time.monotonic(), 0
+    while n < 1000000:      # 25 ms there: longer than others' turns on a core
+        n += 1
+    return max(1.0, (time.monotonic() - began) / 0.025)
 
 
-# Slow machines, sanitizers and valgrind stretch every deadline by one factor.
+# Slow and busy machines, sanitizers and valgrind stretch every deadline by one factor.
 SCALE = float(os.environ.get("ROOMS_TIME_SCALE") or (4 if ASAN else 1) * _slowness())
 TIMEOUT = 8 * SCALE
 # Every nginx of the test gets a rooms_redis with a prefix of its own: see on_redis.py.
