@@ -68,7 +68,7 @@ export async function startChromium() {
       const ended = new Promise((resolve) => child.once('exit', resolve))
       child.kill()
       await ended
-      rmSync(profile, { recursive: true, force: true, maxRetries: 5 })
+      rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 200 })
     },
   }
 }
