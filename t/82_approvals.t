@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from rooms import SCALE, http, race, tap, wait_until                                            # noqa: E402
+from rooms import SCALE, approval_rig, http, tap, wait_until                                            # noqa: E402
 from rooms.approvals import (LOCATIONS, OPTIONS, Watch, act, approvals_host, ask, connected, create, insert,  # noqa: E402
                              migrate, new_session, row)
 from rooms.page import join, open_page                                                        # noqa: E402
@@ -760,17 +760,17 @@ def _():
 
 for kind, how in (("race", "by plain statements, four sweepers: each approval ends once and in time, told once"),
                   ("race_api", "through the API: each answer is true")):
-    tap.add(f"decisions raced against the deadline {how}", race.open_race, "approvals.py", kind)
+    tap.add(f"decisions raced against the deadline {how}", approval_rig.race, "approvals.py", kind)
 
 
 @tap.case("a thousand due at one instant all end, and every page is told of each once")
 def _():
-    tap.is_(race.run("approvals.py", "due", 1000)["ended"], {"timeout": 1000})
+    tap.is_(approval_rig.run("approvals.py", "due", 1000)["ended"], {"timeout": 1000})
 
 
 @tap.case("deadlines at rest are told within 50 ms, by the median, and never early")
 def _():
-    late = race.run("approvals.py", "rest", 20)["late_ms"]
+    late = approval_rig.run("approvals.py", "rest", 20)["late_ms"]
     tap.ok(late["page"]["p50"] <= 50 * SCALE and late["transition"]["least"] >= 0, f"{late}")
 
 

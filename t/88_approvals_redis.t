@@ -7,7 +7,7 @@ import statistics
 import sys
 import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from rooms import SCALE, http, jwt, race, tap, wait_until       # noqa: E402
+from rooms import SCALE, approval_rig, http, jwt, tap, wait_until       # noqa: E402
 from rooms.nginx import Nginx                                   # noqa: E402
 from rooms.page import open_page                                # noqa: E402
 from rooms.redis import Redis                                   # noqa: E402
@@ -225,7 +225,7 @@ def _():
 
 
 tap.add("decisions raced against the deadline while a host is reloaded: each approval ends once and in time, told once, each answer is true",
-        race.open_race, "approvals_redis.py", "race")
+        approval_rig.race, "approvals_redis.py", "race")
 
 
 tap.run()
