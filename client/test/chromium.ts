@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import WebSocket from 'ws'
+import { until } from './server.js'
 
 export type Chromium = Awaited<ReturnType<typeof startChromium>>
 export type RawTab = Awaited<ReturnType<Chromium['open']>>
@@ -68,7 +69,15 @@ export async function startChromium() {
       const ended = new Promise((resolve) => child.once('exit', resolve))
       child.kill()
       await ended
-      rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 200 })
+      // Its children write for a moment longer, and a retry of rmSync's own does not look what is new.
+      await until('the profile to be removed', () => {
+        try {
+          rmSync(profile, { recursive: true, force: true })
+          return true
+        } catch {
+          return false
+        }
+      })
     },
   }
 }
