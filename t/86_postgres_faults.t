@@ -178,20 +178,32 @@ def _():
         tap.ok(PASSWORD not in far.log(), "no password in the log")
 
 
+def locked(owner, load, lock):
+    """What falls due once the lock is there: three approvals, of which the first is locked, and sixty others; and in how long all
+    of it has."""
+    for stretch in (SCALE, 4 * SCALE):
+        held = load.due(3, first=1.5 * stretch, last=1.6 * stretch)
+        others = load.due(60, first=1.6 * stretch, last=3 * stretch)
+        owner("begin")
+        owner(lock.replace("@ID@", held[0]).replace("@SESSION@", load.approvals[held[0]]))
+        if owner(f"select status from hitl_approvals where id = '{held[0]}'") == [["pending"]]:
+            return held, others, 3.5 * stretch
+        owner("rollback")
+        load.drained()
+    tap.fail("the approvals had ended before they were locked")
+
+
 def locks(what, lock, stuck, others_late, then):
     """The others end in time; what is locked, soon after it is not."""
     up()
     load = Load()
-    held = load.due(3, first=1.5 * SCALE, last=1.6 * SCALE)         # the lock is there by then
-    others = load.due(60, first=1.6 * SCALE, last=3 * SCALE)
     probe = Probe(server)
     with pg.session() as owner:
-        owner("begin")
-        owner(lock.replace("@ID@", held[0]).replace("@SESSION@", load.approvals[held[0]]))
+        held, others, due = locked(owner, load, lock)
         if "rooms_outbox" not in lock:
             load.write(load.sql, 30)
             wait_until(lambda: load.sql("select count(*) from rooms_outbox where type = 'x'") == [["0"]], "the outbox to go on", 2 * SCALE)
-        time.sleep(3.5 * SCALE)
+        time.sleep(due)
         states = dict(owner("select id, status from hitl_approvals where id in ('" + "', '".join(held + others) + "')"))
         free = {name for name in held + others if not stuck(name, held, load)}
         if others_late is not None:
