@@ -300,7 +300,7 @@ build/bench/%: bench/%.cpp
 # The longest first, so that nobody waits for one of them at the end.
 LONGEST := $(wildcard $(addprefix t/,92_*.t 91_*.t 94_*.t 86_*.t 87_*.t 89_*.t 81_*.t 82_*.t 83_*.t 57_*.t 80_*.t 90_*.t 58_*.t 53_*.t))
 T ?= $(LONGEST) $(filter-out $(LONGEST),$(sort $(wildcard t/*.t)))
-TEST_JOBS ?= 4
+TEST_JOBS ?= $(shell expr $(JOBS) + 1)
 NODE_MODULES := $(addsuffix /node_modules/.package-lock.json,t client client/demo client/test/react-18 bench/node)
 ORACLE := $(if $(wildcard t/oracle/oracle.cpp),oracle)
 ROOMS_NGINX ?= $(if $(NGX_NAME),$(CURDIR)/$(MODULE)/objs/nginx)
