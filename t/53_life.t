@@ -440,7 +440,7 @@ def _():
     server.reload(main="", locations=LOCATIONS, wait_old=True)
 
 
-@tap.case("a storm of reloads: few processes at any time, two workers at the end, nothing lost")
+@tap.case("a storm of reloads: only two generations take the time of their drain, two workers at the end, nothing lost")
 def _():
     swarm = Swarm(server, 0, 40)
     all_live([swarm])
@@ -466,7 +466,7 @@ def _():
     tap.diag(", ".join(f"{name}: {count}" for name, count in counts.items()))
     tap.is_(problems, [], "what the clients lost")
     tap.is_(counts["closes"].get(1006, 0), 0, "closes with 1006")
-    drained = sum(last - first > 0.4 * SCALE for first, last in seen.values())
+    drained = sum(last - first > min(0.4 * SCALE, 0.6) for first, last in seen.values())
     tap.diag(f"{drained} of {len(seen)} workers took their time to drain")
     # Two workers each of two generations at a time, for some 0.8 s: without that limit three of four would.
     tap.ok(drained <= 20, f"{drained} of {len(seen)} workers drained")

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from rooms import SCALE, approval_rig, http, tap, wait_until                                            # noqa: E402
+from rooms import SCALE, approval_rig, http, tap, wait_until                                    # noqa: E402
 from rooms.approvals import (LOCATIONS, OPTIONS, Watch, act, approvals_host, ask, connected, create, insert,  # noqa: E402
                              migrate, new_session, row)
 from rooms.page import join, open_page                                                        # noqa: E402

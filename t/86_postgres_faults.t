@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from rooms import ASAN, SCALE, http, tap, wait_until               # noqa: E402
+from rooms import ASAN, SCALE, TIMEOUT, http, tap, wait_until      # noqa: E402
 from rooms.page import open_page                                   # noqa: E402
 from rooms.postgres_load import PASSWORD, Load, first_worker, pg, prepare, server, settled, start, up     # noqa: E402
 from rooms.probe import Probe                                      # noqa: E402
@@ -29,7 +29,8 @@ def calm(stalls, lost=0, own=OWN_STALL):
     tap.diag(str(stalls))
     if lost is not None:
         tap.is_(stalls.lost, lost, "lines lost")
-    tap.ok(stalls.own[-1] < own, f"no turn of {stalls.own[-1]:.1f} ms: {stalls.worst}")
+    # The host of a virtual machine may pause it, and does not say so: of the turns one, and not for long.
+    tap.ok(stalls.own[-2] < own and stalls.own[-1] < 3 * own, f"no turns of {stalls.own[-2]:.1f} and {stalls.own[-1]:.1f} ms: {stalls.worst}")
     tap.ok(stalls.times[-1] < ANY_STALL, f"no answer after {stalls.times[-1]:.1f} ms")
 
 
@@ -332,9 +333,12 @@ def _():
     crowd = []
     try:
         with_room = 50 - 3
-        while int(pg.sql("select count(*) from pg_stat_activity where backend_type = 'client backend'")[0][0]) - 1 < with_room:
+
+        def crowded():
             with contextlib.suppress(AssertionError):   # one of nginx' attempts may just have the last place
                 crowd.append(pg.session(user="crowd"))
+            return int(pg.sql("select count(*) from pg_stat_activity where backend_type = 'client backend'")[0][0]) - 1 >= with_room
+        wait_until(crowded, "all places to be taken", 3 * TIMEOUT)
         since = len(server.log())
         pg.sql("alter role nginx connection limit -1")
         wait_until(lambda: re.search("remaining connection slots are reserved|too many clients already", server.log()[since:]),
@@ -373,7 +377,7 @@ def _():
         load.write(load.sql, 10)
     settled()
     load.check("restarts and reloads")
-    calm(probe.stop(), lost=None, own=2 * OWN_STALL)    # a new process touches each page for the first time
+    calm(probe.stop(), lost=None)
 
 
 @tap.zone_case("the database is dropped and made anew: the old connections are given up, and what is in the new one expires")
